@@ -1,0 +1,38 @@
+"""Package llama2_nb. Everything about it stands in settings.ini; this file only hands it over."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import setup
+
+here = Path(__file__).parent
+ini = ConfigParser(delimiters=["="])
+ini.read(here / "settings.ini", encoding="utf-8")
+cfg = ini["DEFAULT"]
+
+
+def words(key: str) -> list[str]:
+    "The values of a setting that lists requirements or scripts, separated by spaces."
+    return cfg.get(key, "").split()
+
+
+notebook, dev, oracles = words("notebook_requirements"), words("dev_requirements"), words("oracles_requirements")
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    license="MIT",
+    url=cfg["git_url"],
+    keywords=words("keywords"),
+    packages=[cfg["lib_path"]],
+    package_data={cfg["lib_path"]: ["models/*.bin"]},
+    python_requires=f">={cfg['min_python']}",
+    install_requires=words("requirements"),
+    extras_require={"notebook": notebook, "dev": notebook + dev, "oracles": oracles},
+    entry_points={"console_scripts": words("console_scripts"), "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
+    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Education", "Programming Language :: Python :: 3"],
+    zip_safe=False,
+)
