@@ -173,8 +173,9 @@ def write_checkpoint(
         for name in tensor_order(header):
             f.write(np.ascontiguousarray({**tables, **weights}[name], "<f4").data)
 
-# %% ../nbs/01_checkpoint.ipynb #351a9be0
+# %% ../nbs/01_checkpoint.ipynb #0f1dab01
 def count_nonfinite(w: Weights) -> dict[str, int]:   # name → how many NaN or infinite values; only tensors that have some
     "Look at every weight, a layer at a time."
-    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in array) for name, array in vars(w).items()}
+    arrays = {name: array for name, array in vars(w).items() if name != "wcls" or array is not w.token_embedding_table}
+    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in array) for name, array in arrays.items()}
     return {name: n for name, n in counts.items() if n}

@@ -115,10 +115,10 @@ def pack_header(h: Header) -> bytes:   # 28 or 256 bytes
     group = struct.pack("<i", h.group_size) if h.version == 2 else b""
     return (struct.pack("<Ii7iB", MAGIC, h.version, *dims, vocab_size, seq_len, shared) + group).ljust(256, b"\0")
 
-# %% ../nbs/00_config.ipynb #77021fb0
+# %% ../nbs/00_config.ipynb #95f392e4
 FORMATS = {   # first bytes → what such a file is
     b"GGUF": "a GGUF file (llama.cpp)", b"PK\x03\x04": "a zip archive (PyTorch .pt or .pth)",
-    b"\x80\x02": "a Python pickle (old PyTorch)", b"\x1f\x8b": "gzip-compressed data",
+    b"\x80\x02\x8a": "a Python pickle (old PyTorch)", b"\x1f\x8b": "gzip-compressed data",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it points to",
     b"<!doctype": "an HTML page, perhaps of a failed download", b"<html": "an HTML page, perhaps of a failed download"}
 
