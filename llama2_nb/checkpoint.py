@@ -6,19 +6,20 @@
 __all__ = ['NORMS', 'tensor_order', 'tensor_offsets', 'Weights', 'slice_weights', 'open_regular', 'check_size', 'Checkpoint',
            'rope_tables', 'atomic_write', 'write_checkpoint', 'count_nonfinite']
 
-# %% ../nbs/01_checkpoint.ipynb #93ae1abb
+# %% ../nbs/01_checkpoint.ipynb #09cf1ec5
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 from pathlib import Path
+from shutil import copymode
 from stat import S_ISREG
 
 import numpy as np
 
-from .config import (CheckpointError, Config, Header, embedded_model, file_size, pack_header, parse_header,
-                              rope_table_shape, tensor_shapes)
+from .config import (CheckpointError, Config, Header, embedded_model, file_size, pack_header,
+                              parse_header, rope_table_shape, tensor_shapes)
 
 # %% ../nbs/01_checkpoint.ipynb #ca40de4e
 NORMS = ("rms_att_weight", "rms_ffn_weight", "rms_final_weight")
@@ -39,10 +40,11 @@ def tensor_offsets(h: Header) -> dict[str, tuple[int, tuple[int, ...]]]:   # nam
         position += 4 * prod(shape)
     return offsets
 
-# %% ../nbs/01_checkpoint.ipynb #36b36519
-@dataclass(frozen=True)
+# %% ../nbs/01_checkpoint.ipynb #f96f3164
+@dataclass(frozen=True, eq=False)
 class Weights:
-    "Every tensor of a model: read-only float32 arrays; L = n_layers, a layer's matrices are (rows out, columns in)."
+    """Every tensor of a model: read-only float32 arrays;
+    L = n_layers, a layer's matrices are (rows out, columns in)."""
     token_embedding_table: np.ndarray  # (vocab_size, dim)
     rms_att_weight: np.ndarray         # (L, dim)
     wq: np.ndarray                     # (L, dim, dim)
@@ -66,35 +68,37 @@ def slice_weights(
              for name, (start, shape) in tensor_offsets(h).items() if not name.startswith("freq_cis")}
     return Weights(**{"wcls": views["token_embedding_table"]} | views)
 
-# %% ../nbs/01_checkpoint.ipynb #cd29cd9a
+# %% ../nbs/01_checkpoint.ipynb #08ebdff3
 def open_regular(path: str | os.PathLike, error: type[ValueError]):   # → a binary file, open for reading
     "Open a file that must be an ordinary one; raises `error`, naming the path and what is there instead."
     try:
         mode = os.stat(path).st_mode   # before opening: open() would wait on a pipe
-        if S_ISREG(mode): return open(path, "rb")
+        if S_ISREG(mode): return open(path, "rb", buffering=0)   # a buffer would double the memory of a whole read
     except (OSError, ValueError) as e:
         raise error(f"{path}: expected a readable file, found: {getattr(e, 'strerror', None) or e}") from None
     kind = "a directory" if os.path.isdir(path) else "a pipe, socket or device"
     raise error(f"{path}: expected a file, found {kind}")
 
-# %% ../nbs/01_checkpoint.ipynb #04e998c1
+# %% ../nbs/01_checkpoint.ipynb #d7635a04
 def check_size(h: Header, found: int) -> None:   # found: bytes of the file
     "Raise `CheckpointError` unless the file is exactly as long as its header says."
     expected = file_size(h)
     if found == expected: return
     hint = f"{abs(found - expected)} {'missing' if found < expected else 'too many'}"
-    twin = Header(Config(**{**h.config.__dict__, "shared_classifier": not h.config.shared_classifier}), h.version)
+    twin = Header(Config(**{**h.config.__dict__, "shared_classifier": not h.config.shared_classifier}),
+                  h.version)
     if found == file_size(twin):
-        hint = f"the size fits if the classifier is {'separate' if h.config.shared_classifier else 'shared'}: is the sign of vocab_size wrong?"
-    raise CheckpointError(f"file size: expected {expected} bytes for this version {h.version} header, found {found} ({hint})")
+        hint = (f"the size fits if the classifier is {'separate' if h.config.shared_classifier else 'shared'}"
+                ": is the sign of vocab_size wrong?")
+    raise CheckpointError(f"file size: expected {expected} bytes for this version {h.version} header, "
+                          f"found {found} ({hint})")
 
-# %% ../nbs/01_checkpoint.ipynb #bd823eca
+# %% ../nbs/01_checkpoint.ipynb #4fc0dcec
 class Checkpoint:
     "An open model file: its header, and its weights as read-only views. Use it in `with`, or close it."
 
     def __init__(self, path: str, header: Header, data):
-        self.path, self.header, self._data = path, header, data
-        self._weights = slice_weights(header, data)
+        self.path, self.header, self._data = path, header, data; self._weights = slice_weights(header, data)
 
     @classmethod
     def open(cls, path: str | os.PathLike, *,
@@ -104,14 +108,15 @@ class Checkpoint:
         with open_regular(path, CheckpointError) as f:
             try:
                 header = parse_header(f.read(256))
-                if header.version == 2:
-                    raise CheckpointError("version: expected 0 or 1 (float32), found 2 (int8), which this release can't read")
-                check_size(header, os.fstat(f.fileno()).st_size)
-                f.seek(0)
+                if header.version == 2: raise CheckpointError("version: expected 0 or 1 (float32), "
+                                                              "found 2 (int8), which this release can't read")
+                check_size(header, os.fstat(f.fileno()).st_size); f.seek(0)
                 data = MemoryMap(f.fileno(), 0, access=ACCESS_READ) if mmap else f.read()
-                if len(data) != file_size(header): raise CheckpointError("file size: it changed while the file was read")
+                if len(data) != file_size(header):
+                    raise CheckpointError("file size: it changed while the file was read")
             except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
-            except (OSError, ValueError, MemoryError) as e: raise CheckpointError(f"{path}: can't be read: {e}") from None
+            except (OSError, ValueError, MemoryError) as e:
+                raise CheckpointError(f"{path}: can't be read: {e}") from None
         return cls(str(path), header, data)
 
     @property
@@ -136,7 +141,7 @@ class Checkpoint:
     def __enter__(self) -> "Checkpoint": return self
     def __exit__(self, *_) -> None: self.close()
 
-# %% ../nbs/01_checkpoint.ipynb #e3aea4fc
+# %% ../nbs/01_checkpoint.ipynb #b5c082ec
 def rope_tables(c: Config) -> list[np.ndarray]:   # two (seq_len, head_size / 2) float32
     "Cosines and sines for the place in a version 0 file where old readers expect them."
     frequency = 1 / 10000 ** (np.arange(0, c.head_size, 2, dtype=np.float32) / c.head_size)
@@ -145,37 +150,43 @@ def rope_tables(c: Config) -> list[np.ndarray]:   # two (seq_len, head_size / 2)
 
 @contextmanager
 def atomic_write(path: str | os.PathLike):   # yields a binary file
-    "Write beside `path`, then rename: at every moment there is the old file or the new one, never half of one."
+    """Write beside `path`, then rename:
+    at every moment there is the old file or the new one, never half of one."""
     path = Path(path).resolve()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")   # a name that no other thread has
     try:
-        with open(part, "wb") as f:
+        with open(part, "xb") as f:
             yield f
             f.flush(); os.fsync(f.fileno())
+        if path.exists(): copymode(path, part)
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/01_checkpoint.ipynb #a7bcd973
+# %% ../nbs/01_checkpoint.ipynb #c7a6a1c2
 def write_checkpoint(
     path: str | os.PathLike,
     config: Config,
     weights: dict[str, np.ndarray],   # name → array of the shape that `tensor_shapes` gives
     version: int = 0,                 # 0 or 1
 ) -> None:
-    "Write a float32 checkpoint that llama2.c's tools read. Raises `ValueError` if a tensor is missing or misshapen."
+    """Write a float32 checkpoint that llama2.c's tools read.
+    Raises `ValueError` if a tensor is missing or misshapen."""
     if version not in (0, 1): raise ValueError(f"version: expected 0 or 1, found {version}")
-    header, tables = Header(config, version), dict(zip(("freq_cis_real", "freq_cis_imag"), rope_tables(config)))
+    header, tables = (Header(config, version),
+                      dict(zip(("freq_cis_real", "freq_cis_imag"), rope_tables(config))))
     for name, shape in tensor_shapes(config).items():
         if (found := getattr(weights.get(name), "shape", None)) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
     with atomic_write(path) as f:
         f.write(pack_header(header))
         for name in tensor_order(header):
-            f.write(np.ascontiguousarray({**tables, **weights}[name], "<f4").data)
+            f.write(np.ascontiguousarray({**weights, **tables}[name], "<f4").data)
 
-# %% ../nbs/01_checkpoint.ipynb #0f1dab01
-def count_nonfinite(w: Weights) -> dict[str, int]:   # name → how many NaN or infinite values; only tensors that have some
+# %% ../nbs/01_checkpoint.ipynb #69124ec2
+def count_nonfinite(w: Weights) -> dict[str, int]:   # name → how many NaN or infinite values, if any
     "Look at every weight, a layer at a time."
-    arrays = {name: array for name, array in vars(w).items() if name != "wcls" or array is not w.token_embedding_table}
-    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in array) for name, array in arrays.items()}
+    arrays = {name: array for name, array in vars(w).items()
+              if name != "wcls" or array is not w.token_embedding_table}
+    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in array)
+              for name, array in arrays.items()}
     return {name: n for name, n in counts.items() if n}

@@ -7,11 +7,12 @@ __all__ = ['KV_CACHE_LIMIT', 'MAGIC', 'FORMATS', 'embedded_model', 'CheckpointEr
            'tensor_shapes', 'count_parameters', 'Header', 'pack_header', 'other_format', 'parse_header',
            'rope_table_shape', 'file_size']
 
-# %% ../nbs/00_config.ipynb #b11b1894
+# %% ../nbs/00_config.ipynb #e5e07d8e
 import struct
 import warnings
 from dataclasses import astuple, dataclass, fields, replace
 from math import prod
+from numbers import Integral
 from pathlib import Path
 
 import llama2_nb
@@ -25,10 +26,11 @@ def embedded_model() -> Path:   # path of the checkpoint that ships inside the p
 class CheckpointError(ValueError):
     "A model file that can't be used. The message names the field, what was expected and what was found."
 
-# %% ../nbs/00_config.ipynb #8fe5e796
+# %% ../nbs/00_config.ipynb #2b315ede
 @dataclass(frozen=True)
 class Config:
-    "The shape of a Llama: the seven numbers of its header, and whether the classifier is the embedding table."
+    """The shape of a Llama: the seven numbers of its header,
+    and whether the classifier is the embedding table."""
     dim: int         # width of the residual stream
     hidden_dim: int  # width inside the feed-forward network
     n_layers: int    # blocks, one above the other
@@ -38,7 +40,10 @@ class Config:
     seq_len: int     # the most positions that a sequence may have
     shared_classifier: bool = True  # False: a matrix `wcls` of its own makes the logits
 
-    def __post_init__(self): check_config(self)
+    def __post_init__(self):
+        for f in fields(self)[:7]:   # NumPy's integers become Python's, which can't overflow
+            if isinstance(value := getattr(self, f.name), Integral): object.__setattr__(self, f.name, int(value))
+        check_config(self)
 
     @property
     def head_size(self) -> int: return self.dim // self.n_heads          # width of one head
@@ -106,21 +111,23 @@ class Header:
     @property
     def size(self) -> int: return 256 if self.version else 28   # bytes before the first tensor
 
-# %% ../nbs/00_config.ipynb #158d292f
+# %% ../nbs/00_config.ipynb #96157bf5
 def pack_header(h: Header) -> bytes:   # 28 or 256 bytes
     "The head of a checkpoint, as llama2.c writes it."
     *dims, vocab_size, seq_len, shared = astuple(h.config)
     if h.version == 0:
         return struct.pack("<7i", *dims, vocab_size if shared else -vocab_size, seq_len)
     group = struct.pack("<i", h.group_size) if h.version == 2 else b""
-    return (struct.pack("<Ii7iB", MAGIC, h.version, *dims, vocab_size, seq_len, shared) + group).ljust(256, b"\0")
+    return (struct.pack("<Ii7iB", MAGIC, h.version, *dims, vocab_size, seq_len, shared)
+            + group).ljust(256, b"\0")
 
-# %% ../nbs/00_config.ipynb #95f392e4
+# %% ../nbs/00_config.ipynb #7ad6e74d
 FORMATS = {   # first bytes → what such a file is
     b"GGUF": "a GGUF file (llama.cpp)", b"PK\x03\x04": "a zip archive (PyTorch .pt or .pth)",
     b"\x80\x02\x8a": "a Python pickle (old PyTorch)", b"\x1f\x8b": "gzip-compressed data",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it points to",
-    b"<!doctype": "an HTML page, perhaps of a failed download", b"<html": "an HTML page, perhaps of a failed download"}
+    b"<!doctype": "an HTML page, perhaps of a failed download",
+    b"<html": "an HTML page, perhaps of a failed download"}
 
 def other_format(data: bytes) -> str | None:   # a name, or None for what may be a checkpoint
     "Name the well-known format that a file is in, by its first bytes."
@@ -128,25 +135,27 @@ def other_format(data: bytes) -> str | None:   # a name, or None for what may be
     if data[8:10] in (b'{"', b"{ ") and data[4:8] == bytes(4): return "a safetensors file"
     return next((name for magic, name in FORMATS.items() if start.startswith(magic)), None)
 
-# %% ../nbs/00_config.ipynb #5ae94a3c
+# %% ../nbs/00_config.ipynb #527f71c1
 def _swapped(values: tuple[int, ...]) -> tuple[int, ...]:
     "The same four-byte words, read in the other byte order."
     return struct.unpack(f">{len(values)}i", struct.pack(f"<{len(values)}i", *values))
 
-def _config(values: tuple[int, ...], shared: bool) -> Config:
+def _config(values: tuple[int, ...], shared: bool | None = None) -> Config:   # None: by the sign of vocab_size
     "A `Config` of seven numbers from a header; says so if they make sense only in the other byte order."
-    try: return Config(*values, shared)
+    def make(v): return Config(*v[:5], *(v[5:] if shared is not None else (abs(v[5]), v[6])), v[5] > 0 if shared is None else shared)
+    try: return make(values)
     except CheckpointError as e:
-        try: Config(*_swapped(values), shared)
+        try: make(_swapped(values))
         except CheckpointError: raise e from None
-        raise CheckpointError(f"header: expected little-endian numbers, found big-endian ones (dim {values[0]} "
-                              f"would be {_swapped(values)[0]})") from None
+        raise CheckpointError("header: expected little-endian numbers, found big-endian ones "
+                              f"(dim {values[0]} would be {_swapped(values)[0]})") from None
 
-# %% ../nbs/00_config.ipynb #974ccd79
+# %% ../nbs/00_config.ipynb #68372691
 def parse_header(data: bytes) -> Header:   # of the first 256 bytes of a file, or all of a shorter one
     "Read the head of a checkpoint of any version and check every field. Raises `CheckpointError`."
     if not data: raise CheckpointError("file: expected a checkpoint, found an empty file")
-    if name := other_format(data): raise CheckpointError(f"file: expected a llama2.c checkpoint, found {name}")
+    if name := other_format(data):
+        raise CheckpointError(f"file: expected a llama2.c checkpoint, found {name}")
     if data[:4] == struct.pack(">I", MAGIC):
         raise CheckpointError("magic: expected little-endian numbers, found a big-endian header")
     versioned = data[:4] == struct.pack("<I", MAGIC)
@@ -155,25 +164,26 @@ def parse_header(data: bytes) -> Header:   # of the first 256 bytes of a file, o
     return _parse_versioned(data) if versioned else _parse_legacy(data)
 
 def _parse_legacy(data: bytes) -> Header:
-    *dims, vocab_size, seq_len = struct.unpack_from("<7i", data)
-    if vocab_size in (0, -2**31):
-        raise CheckpointError(f"vocab_size: expected a number of tokens, found {vocab_size}")
-    return Header(_config((*dims, abs(vocab_size), seq_len), vocab_size > 0))
+    values = struct.unpack_from("<7i", data)
+    if values[5] in (0, -2**31): raise CheckpointError(f"vocab_size: expected a number of tokens, found {values[5]}")
+    return Header(_config(values))
 
-# %% ../nbs/00_config.ipynb #d97b4c55
+# %% ../nbs/00_config.ipynb #9c5ea538
 def _parse_versioned(data: bytes) -> Header:
     version, *values, shared = struct.unpack_from("<i7iB", data, 4)
-    if version not in (1, 2): raise CheckpointError(f"version: expected 1 or 2 after the magic word, found {version}")
+    if version not in (1, 2):
+        raise CheckpointError(f"version: expected 1 or 2 after the magic word, found {version}")
     if shared not in (0, 1): raise CheckpointError(f"shared_classifier: expected 0 or 1, found {shared}")
     config = _config(tuple(values), bool(shared))
     group_size = struct.unpack_from("<i", data, 37)[0] if version == 2 else None
-    if version == 2 and group_size <= 0: raise CheckpointError(f"group_size: expected a positive number, found {group_size}")
+    if version == 2 and group_size <= 0:
+        raise CheckpointError(f"group_size: expected a positive number, found {group_size}")
     if any(data[41 if version == 2 else 37:256]):
         warnings.warn("header: expected zeros up to byte 256, found other bytes (ignored)", stacklevel=3)
     return Header(config, version, group_size)
 
-# %% ../nbs/00_config.ipynb #b24738d3
-def rope_table_shape(c: Config) -> tuple[int, int]:   # of each of the two tables that a version 0 file carries
+# %% ../nbs/00_config.ipynb #ed785365
+def rope_table_shape(c: Config) -> tuple[int, int]:   # of each of the two tables a version 0 file carries
     "Cosines and sines of old llama2.c files: kept in the format, read by no one."
     return c.seq_len, c.head_size // 2
 

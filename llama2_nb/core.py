@@ -20,7 +20,7 @@ from .sampling import Sampler
 from .tokenizer import BOS, EOS, StreamDecoder, Tokenizer, find_tokenizer
 from .transformer import Transformer
 
-# %% ../nbs/08_core.ipynb #3e335fa2
+# %% ../nbs/08_core.ipynb #1f32c04d
 MODELS = {"tales": embedded_model}   # known names → where the checkpoint is
 
 def find_model(model: str | os.PathLike | None) -> Path:   # None: the embedded model; a path; a known name
@@ -28,26 +28,30 @@ def find_model(model: str | os.PathLike | None) -> Path:   # None: the embedded 
     if model is None: return embedded_model()
     if os.path.exists(model) or str(model) not in MODELS:
         if not os.path.exists(model) and not {os.sep, "/", "."} & set(str(model)):
-            raise CheckpointError(f"{model}: expected a file or a known name ({', '.join(MODELS)}), found neither")
+            raise CheckpointError(f"{model}: expected a file or a known name ({', '.join(MODELS)}), "
+                                  "found neither")
         return Path(model)
     return MODELS[str(model)]()
 
-# %% ../nbs/08_core.ipynb #04f312e6
+# %% ../nbs/08_core.ipynb #ecacc02e
 def check_prompt(text: str, what: str = "prompt") -> str:
     "The text, if it can be told to a model: C strings end at NUL, and so do all tokenizers that follow C."
     if not isinstance(text, str): raise ValueError(f"{what}: expected a text, found {type(text).__name__}")
-    if "\0" in text: raise ValueError(f"{what}: expected a text without NUL, found one at character {text.index(chr(0))}")
+    if "\0" in text:
+        raise ValueError(f"{what}: expected a text without NUL, found one at character {text.index(chr(0))}")
     try: text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as e: raise ValueError(f"{what}: expected Unicode text, found half a surrogate pair at character {e.start}") from None
+    except UnicodeEncodeError as e: raise ValueError(f"{what}: expected Unicode text, found half a "
+                                                     f"surrogate pair at character {e.start}") from None
     return text
 
 def count_steps(steps: int, seq_len: int) -> int:   # positions that may be used
     "What `steps` means: 0, or more than the model has, is all of them."
-    if not isinstance(steps, (int, np.integer)) or steps < 0: raise ValueError(f"steps: expected a whole number from 0 up, found {steps}")
+    if not isinstance(steps, (int, np.integer)) or steps < 0:
+        raise ValueError(f"steps: expected a whole number from 0 up, found {steps}")
     return min(int(steps) or seq_len, seq_len)
 
-# %% ../nbs/08_core.ipynb #979e4f2c
-_UNPRINTABLE = dict.fromkeys([*range(9), *range(14, 32), *range(127, 160)])   # controls other than white space
+# %% ../nbs/08_core.ipynb #87c1432a
+_UNPRINTABLE = dict.fromkeys([*range(9), *range(14, 32), *range(127, 160)])   # controls but white space
 
 def decode_stream(tokenizer: Tokenizer, ids: Iterator[int], previous: int = BOS) -> Iterator[str]:
     "Turn ids into pieces of printable text as they come; `previous` is the token before the first."
@@ -73,7 +77,7 @@ def write_tokens(
         yield next_id
         todo = [next_id]
 
-# %% ../nbs/08_core.ipynb #a2f69c6f
+# %% ../nbs/08_core.ipynb #177427e2
 @dataclass(frozen=True)
 class Llama:
     "A loaded model with its vocabulary. It never changes, so any number of threads may share it."
@@ -82,14 +86,15 @@ class Llama:
     path: Path   # of the checkpoint
 
     @classmethod
-    def load(cls, model: str | os.PathLike | None = None,       # None: the embedded model; a path; a known name
-             tokenizer: str | os.PathLike | None = None, *,     # None: the file beside the checkpoint
+    def load(cls, model: str | os.PathLike | None = None,     # None: the embedded model; a path; a known name
+             tokenizer: str | os.PathLike | None = None, *,   # None: the file beside the checkpoint
              backend: str = "auto") -> "Llama":
         "Open a checkpoint and its vocabulary. Raises `CheckpointError` or `TokenizerError`."
         path = find_model(model)
         transformer = Transformer(Checkpoint.open(path), backend)
         vocab_size = transformer.config.vocab_size
-        return cls(transformer, Tokenizer.open(tokenizer or find_tokenizer(path, vocab_size), vocab_size), path)
+        return cls(transformer,
+                   Tokenizer.open(find_tokenizer(path, vocab_size) if tokenizer is None else tokenizer, vocab_size), path)
 
     def tokens(self, prompt: str = "", *, steps: int = 256, temperature: float = 1.0, top_p: float = 0.9,
                seed: int | None = None, sampler: Sampler | None = None) -> Iterator[int]:
@@ -100,7 +105,8 @@ class Llama:
         sampler = sampler or Sampler(temperature, top_p, seed)
         ids = self.tokenizer.encode(check_prompt(prompt))
         if len(ids) > self.model.config.seq_len:
-            raise ValueError(f"prompt: expected at most {self.model.config.seq_len} tokens (seq_len), found {len(ids)}")
+            raise ValueError(f"prompt: expected at most {self.model.config.seq_len} tokens (seq_len), "
+                             f"found {len(ids)}")
         return write_tokens(self.model, ids, steps, sampler)   # checked before the first token is asked for
 
     def stream(self, prompt: str = "", **options) -> Iterator[str]:
@@ -115,11 +121,11 @@ class Llama:
         "Begin a conversation; options as for `Chat`."
         return Chat(self, system, **options)
 
-# %% ../nbs/08_core.ipynb #007c49f4
+# %% ../nbs/08_core.ipynb #531d24b4
 def stream(prompt: str = "", *,
            model: str | os.PathLike | None = None,       # None: the embedded model; a path; a known name
            tokenizer: str | os.PathLike | None = None,   # None: the file beside the checkpoint
-           steps: int = 256,                             # positions in all, the prompt included; 0: as many as the model has
+           steps: int = 256,                             # positions, the prompt's too; 0: all the model has
            temperature: float = 1.0,                     # 0: always the most probable token
            top_p: float = 0.9,                           # size of the nucleus; 0 or 1: all tokens
            seed: int | None = None,                      # None or 0: from the time
@@ -128,13 +134,14 @@ def stream(prompt: str = "", *,
     llama = Llama.load(model, tokenizer, backend=backend)
     return llama.stream(prompt, steps=steps, temperature=temperature, top_p=top_p, seed=seed)
 
-def generate(prompt: str = "", *, model: str | os.PathLike | None = None, tokenizer: str | os.PathLike | None = None,
-             steps: int = 256, temperature: float = 1.0, top_p: float = 0.9, seed: int | None = None, backend: str = "auto") -> str:
+def generate(prompt: str = "", *, model: str | os.PathLike | None = None,
+             tokenizer: str | os.PathLike | None = None, steps: int = 256, temperature: float = 1.0,
+             top_p: float = 0.9, seed: int | None = None, backend: str = "auto") -> str:
     "The whole text, as llama2.c would print it, without its last newline; arguments as for `stream`."
-    return "".join(stream(prompt, model=model, tokenizer=tokenizer, steps=steps, temperature=temperature, top_p=top_p,
-                          seed=seed, backend=backend))
+    return "".join(stream(prompt, model=model, tokenizer=tokenizer, steps=steps, temperature=temperature,
+                          top_p=top_p, seed=seed, backend=backend))
 
-# %% ../nbs/08_core.ipynb #657463dc
+# %% ../nbs/08_core.ipynb #b0a5a7cd
 def render_turn(user: str, system: str = "") -> str:
     "A user's words in the frame of Llama 2's chat models."
     return f"[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]" if system else f"[INST] {user} [/INST]"
@@ -143,7 +150,7 @@ class Chat:
     "A conversation with a loaded model: its cache, its sampler, and `ids`, all tokens so far."
 
     def __init__(self, llama: Llama, system: str = "", *,
-                 steps: int = 0,             # positions of the whole conversation; 0: as many as the model has
+                 steps: int = 0,   # positions of the whole conversation; 0: as many as the model has
                  temperature: float = 1.0, top_p: float = 0.9, seed: int | None = None):
         self.llama, self.system = llama, check_prompt(system, "system")
         self.steps = count_steps(steps, llama.model.config.seq_len)
@@ -155,10 +162,11 @@ class Chat:
 
     def send(self, user: str) -> Iterator[str]:   # pieces of the assistant's answer
         "Say something. Raises `ValueError` if the conversation has no room for it."
-        new = self.llama.tokenizer.encode(render_turn(check_prompt(user, "message"), "" if self.ids else self.system))
+        new = self.llama.tokenizer.encode(render_turn(check_prompt(user, "message"),
+                                                      "" if self.ids else self.system))
         if len(self.ids) + len(new) > self.steps:
-            raise ValueError(f"message: expected at most {max(0, self.steps - len(self.ids))} tokens, the room left of "
-                             f"{self.steps}, found {len(new)}")
+            raise ValueError(f"message: expected at most {max(0, self.steps - len(self.ids))} tokens, "
+                             f"the room left of {self.steps}, found {len(new)}")
         self.ids += new
         return self._answer()
 
@@ -170,10 +178,15 @@ class Chat:
 
     def _tokens(self) -> Iterator[int]:
         while not self.full:
-            todo = self.ids[self.cache.pos:]
-            row = self.llama.model.forward(todo, self.cache, last_only=True)[-1]
-            self.sampler.skip(len(todo) - 1)   # llama2.c throws a coin at every position
-            next_id = self.sampler.sample(row)
+            start, todo = self.cache.pos, self.ids[self.cache.pos:]
+            try:
+                row = self.llama.model.forward(todo, self.cache, last_only=True)[-1]
+                self.sampler.skip(len(todo) - 1)   # llama2.c throws a coin at every position
+                next_id = self.sampler.sample(row)
+            except BaseException:
+                self.cache.pos = start   # no token came of it: the next turn feeds these again
+                raise
+            if next_id == BOS: return    # another text would begin here
             self.ids.append(next_id)
             if next_id == EOS: return
             yield next_id

@@ -258,12 +258,13 @@ def logit_lens(
     ax.set(xlabel="after this token", title=title)
     return fig
 
-# %% ../nbs/20_plots.ipynb #d1eb4cb0
+# %% ../nbs/20_plots.ipynb #cb74f2ed
 def next_token_bars(
     probabilities: np.ndarray,   # (n,) of the most probable tokens, in falling order
     tokens: list[str],           # their labels
     kept: int | None = None,     # how many are in the nucleus: the others are grey
     title: str = "",
+    xlabel: str = "probability",
     ax=None,                     # draw here instead of in a figure of its own
 ):                               # → figure
     "Ranked bars of the likeliest next tokens; grey are those that top-p cuts."
@@ -271,7 +272,7 @@ def next_token_bars(
     kept = len(tokens) if kept is None else kept
     ax.barh(range(len(tokens)), probabilities, color=[SERIES[0] if i < kept else "#CCCCCC" for i in range(len(tokens))])
     if kept < len(tokens): ax.axhline(kept - 0.5, color=SERIES[1], ls="--")
-    ax.set_yticks(range(len(tokens)), tokens); ax.invert_yaxis(); ax.set(xlabel="probability", title=title); _plain(ax)
+    ax.set_yticks(range(len(tokens)), tokens); ax.invert_yaxis(); ax.set(xlabel=xlabel, title=title); _plain(ax)
     return fig
 
 # %% ../nbs/20_plots.ipynb #20f79ba7

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MASK64', 'random_u32', 'random_f32', 'sample_mult', 'nucleus', 'sample_topp', 'Sampler', 'softmax_sequential']
 
-# %% ../nbs/07_sampling.ipynb #7e4ba1e6
-import math
+# %% ../nbs/07_sampling.ipynb #db48133e
 import time
+from numbers import Real
 
 import numpy as np
 
@@ -64,15 +64,17 @@ def sample_topp(
     kept = probabilities[ids]
     return int(ids[sample_mult(kept, coin * np.add.accumulate(kept)[-1])])
 
-# %% ../nbs/07_sampling.ipynb #826f18c9
+# %% ../nbs/07_sampling.ipynb #7204f573
 class Sampler:
     "Chooses the next token, as llama2.c would. Raises `ValueError` for options that make no sense."
 
     def __init__(self, temperature: float = 1.0,   # 0: always the most probable token
                  top_p: float = 0.9,               # size of the nucleus; 0 or 1: all tokens
                  seed: int | None = None):         # None or 0: from the time
-        if not 0 <= temperature < math.inf: raise ValueError(f"temperature: expected a number from 0 up, found {temperature}")
-        if not 0 <= top_p <= 1: raise ValueError(f"top_p: expected a number from 0 to 1, found {top_p}")
+        if not (isinstance(temperature, Real) and 0 <= temperature <= np.finfo(np.float32).max):
+            raise ValueError(f"temperature: expected a number from 0 up, found {temperature}")
+        if not (isinstance(top_p, Real) and 0 <= top_p <= 1):
+            raise ValueError(f"top_p: expected a number from 0 to 1, found {top_p}")
         if seed is not None and not (isinstance(seed, (int, np.integer)) and 0 <= seed <= MASK64):
             raise ValueError(f"seed: expected a whole number from 0 to {MASK64}, found {seed}")
         self.temperature, self.top_p = np.float32(temperature), np.float32(top_p)
@@ -92,11 +94,13 @@ class Sampler:
     def sample(self, logits: np.ndarray) -> int:   # logits: (vocab_size,) float32 → token id
         "Choose a token. Raises `ValueError` if the logits are not numbers."
         best = int(logits.argmax())
-        if not np.isfinite(logits[best]): raise ValueError("logits: expected finite numbers, found NaN or infinity (inspect --check-values shows whether the file holds any)")
+        if not np.isfinite(logits[best]):
+            raise ValueError("logits: expected finite numbers, found NaN or infinity "
+                             "(inspect --check-values shows whether the file holds any)")
         if self.temperature == 0: return best
         coin = self.coin()
         with np.errstate(over="ignore", invalid="ignore"): scaled = logits / self.temperature
-        if not np.isfinite(scaled[best]): return best      # a temperature so low that dividing by it overflows
+        if not np.isfinite(scaled[best]): return best   # a temperature so low that dividing by it overflows
         p = softmax_sequential(scaled)
         if self.top_p <= 0 or self.top_p >= 1: return sample_mult(p, coin)
         return sample_topp(p, self.top_p, coin)

@@ -20,33 +20,37 @@ from typing import Iterable
 from .checkpoint import atomic_write, open_regular
 from .config import embedded_model
 
-# %% ../nbs/02_tokenizer.ipynb #42aba8b4
+# %% ../nbs/02_tokenizer.ipynb #daac8cb4
 BOS, EOS = 1, 2                                              # ids that begin and end a sequence
 SPECIAL = [b"<unk>", b"\n<s>\n", b"\n</s>\n"]                # pieces 0 to 2, as llama2.c writes them
 BYTES = [b"<0x%02X>" % byte for byte in range(256)]          # pieces 3 to 258
-MAX_FILE = 2**26                                             # bytes (64 MiB): no vocabulary is larger
+MAX_FILE = 2**24                                             # bytes (16 MiB): no vocabulary is larger
 
 class TokenizerError(ValueError):
     "A tokenizer file that can't be used. The message names the token, what was expected and what was found."
 
-# %% ../nbs/02_tokenizer.ipynb #e0eb61cc
+# %% ../nbs/02_tokenizer.ipynb #a528467a
 def _entries(data: bytes, longest: int, vocab_size: int | None):   # yields (score, piece)
     "The tokens of a file's bytes, in the order of their ids."
     position, id = 4, 0
     while position < len(data):
         if id == vocab_size:
-            raise TokenizerError(f"file: expected {vocab_size} tokens, found {len(data) - position} bytes after the last one")
-        if position + 8 > len(data): raise TokenizerError(f"token {id}: expected a score and a length, found the end of the file")
+            raise TokenizerError(f"file: expected {vocab_size} tokens, found {len(data) - position} bytes "
+                                 "after the last one")
+        if position + 8 > len(data):
+            raise TokenizerError(f"token {id}: expected a score and a length, found the end of the file")
         score, length = struct.unpack_from("<fI", data, position)
         piece = data[position + 8:position + 8 + length]
         if score != score: raise TokenizerError(f"token {id}: expected a number as its score, found NaN")
         if not 0 < length <= longest:
-            raise TokenizerError(f"token {id}: expected a length from 1 to max_token_length ({longest}), found {length}")
-        if len(piece) < length: raise TokenizerError(f"token {id}: expected {length} bytes of text, found {len(piece)} before the end of the file")
+            raise TokenizerError(f"token {id}: expected a length from 1 to max_token_length ({longest}), "
+                                 f"found {length}")
+        if len(piece) < length: raise TokenizerError(f"token {id}: expected {length} bytes of text, found "
+                                                     f"{len(piece)} before the end of the file")
         yield score, piece
         position, id = position + 8 + length, id + 1
 
-# %% ../nbs/02_tokenizer.ipynb #6888fce2
+# %% ../nbs/02_tokenizer.ipynb #d1d6aa0d
 def _is_oldest_format(data: bytes) -> bool:
     "Whether the bytes are a vocabulary of the first kind: a length and a piece for each token, no scores."
     position = 0
@@ -57,14 +61,16 @@ def _is_oldest_format(data: bytes) -> bool:
     return position == len(data) > 0
 
 def check_pieces(pieces: list[bytes]) -> None:
-    "Raise `TokenizerError` unless the byte tokens are where the encoder looks for them, and a space is a token."
+    """Raise `TokenizerError` unless the byte tokens are where the encoder looks for them,
+    and a space is a token."""
     for id, expected in enumerate(BYTES, start=3):
         if id >= len(pieces) or pieces[id] != expected:
             found = repr(pieces[id]) if id < len(pieces) else "no such token"
             raise TokenizerError(f"token {id}: expected the byte token {expected!r}, found {found}")
-    if b" " not in pieces: raise TokenizerError("vocabulary: expected the token ' ' (the dummy prefix), found none")
+    if b" " not in pieces:
+        raise TokenizerError("vocabulary: expected the token ' ' (the dummy prefix), found none")
 
-# %% ../nbs/02_tokenizer.ipynb #5232e8f5
+# %% ../nbs/02_tokenizer.ipynb #b921490d
 def parse_vocabulary(
     data: bytes,                      # a whole file
     vocab_size: int | None = None,    # tokens that there must be; None: as many as there are
@@ -73,13 +79,16 @@ def parse_vocabulary(
     if len(data) < 4: raise TokenizerError(f"file: expected at least 4 bytes, found {len(data)}")
     longest = struct.unpack_from("<I", data)[0]
     try:
-        if not 0 < longest <= len(data): raise TokenizerError(f"max_token_length: expected 1 to {len(data)}, found {longest}")
+        if not 0 < longest <= len(data):
+            raise TokenizerError(f"max_token_length: expected 1 to {len(data)}, found {longest}")
         scores, pieces = [], []
         for score, piece in _entries(data, longest, vocab_size): scores.append(score); pieces.append(piece)
     except TokenizerError:
         if not _is_oldest_format(data): raise
-        raise TokenizerError("file: expected scores, found a vocabulary of the oldest format, without them: export it again") from None
-    if len(pieces) < (vocab_size or 0): raise TokenizerError(f"file: expected {vocab_size} tokens, found {len(pieces)}")
+        raise TokenizerError("file: expected scores, found a vocabulary of the oldest format, "
+                             "without them: export it again") from None
+    if len(pieces) < (vocab_size or 0):
+        raise TokenizerError(f"file: expected {vocab_size} tokens, found {len(pieces)}")
     check_pieces(pieces)
     return pieces, scores
 
@@ -88,18 +97,19 @@ def pack_vocabulary(pieces: list[bytes], scores: list[float]) -> bytes:
     entries = (struct.pack("<fI", score, len(piece)) + piece for score, piece in zip(scores, pieces))
     return struct.pack("<I", max(map(len, pieces))) + b"".join(entries)
 
-# %% ../nbs/02_tokenizer.ipynb #862acb1c
+# %% ../nbs/02_tokenizer.ipynb #1f565b38
 def find_tokenizer(
     checkpoint: str | os.PathLike,   # path of a model file
     vocab_size: int,                 # of that model
 ) -> Path:                           # the tokenizer file beside it
-    "`tok<vocab_size>.bin` or else `tokenizer.bin` in the checkpoint's folder. Raises `TokenizerError` if neither is there."
+    """`tok<vocab_size>.bin` or else `tokenizer.bin` in the checkpoint's folder.
+    Raises `TokenizerError` if neither is there."""
     names = f"tok{vocab_size}.bin", "tokenizer.bin"
     for name in names:
         if (path := Path(checkpoint).parent / name).exists(): return path
     raise TokenizerError(f"{checkpoint}: expected {names[0]} or {names[1]} beside it, found neither")
 
-# %% ../nbs/02_tokenizer.ipynb #7ce0cdaf
+# %% ../nbs/02_tokenizer.ipynb #3627b6ab
 def merge_pairs(
     parts: list[bytes],            # a text, cut into characters or bytes
     rank: dict[bytes, float],      # piece → minus its score: the lowest is merged first
@@ -107,7 +117,8 @@ def merge_pairs(
     "Join the adjacent pair of lowest rank, the leftmost at a tie, until no pair is in the vocabulary."
     n, parts = len(parts), list(parts)
     left, right = list(range(-1, n - 1)), list(range(1, n + 1))            # neighbours of each place
-    ranks = [rank.get(a + b) for a, b in zip(parts, parts[1:])] + [None]   # of the pair that begins at each place
+    # of the pair that begins at each place
+    ranks = [rank.get(a + b) for a, b in zip(parts, parts[1:])] + [None]
     heap = [(r, i) for i, r in enumerate(ranks) if r is not None]
     heapq.heapify(heap)
     while heap:
@@ -148,16 +159,19 @@ class StreamDecoder:
         "The end of the text: what is left of an unfinished character, as U+FFFD."
         return self._utf8.decode(b"", final=True)
 
-# %% ../nbs/02_tokenizer.ipynb #a1e0b1b1
+# %% ../nbs/02_tokenizer.ipynb #726522c0
 class Tokenizer:
     "A vocabulary: cuts text into token ids, exactly as llama2.c does, and joins them again."
 
     def __init__(self, pieces: list[bytes], scores: list[float]):
         check_pieces(pieces)
+        if len(scores) != len(pieces) or any(s != s for s in scores):
+            raise TokenizerError(f"scores: expected {len(pieces)} numbers, found {len(scores)}, or NaN among them")
         self.pieces, self.scores = pieces, scores
         numbered = [(piece, id) for id, piece in enumerate(pieces)][::-1]
-        self._ids = dict(numbered)   # the same piece twice: the lowest id wins
-        self._rank = {piece: -scores[id] for piece, id in numbered if scores[id] > -1e10}   # llama2.c merges nothing below
+        self._ids = dict(numbered) | {piece: 3 + byte for byte, piece in enumerate(BYTES)}   # twice the same: the lowest id
+        # llama2.c merges nothing below
+        self._rank = {piece: -scores[id] for piece, id in numbered if scores[id] > -1e10}
 
     @classmethod
     def open(cls, path: str | os.PathLike, vocab_size: int | None = None) -> "Tokenizer":
@@ -165,7 +179,8 @@ class Tokenizer:
         with open_regular(path, TokenizerError) as f:
             try:
                 if (size := os.fstat(f.fileno()).st_size) > MAX_FILE:
-                    raise TokenizerError(f"file: expected a vocabulary of at most {MAX_FILE} bytes, found {size}")
+                    raise TokenizerError(f"file: expected a vocabulary of at most {MAX_FILE} bytes, "
+                                         f"found {size}")
                 return cls(*parse_vocabulary(f.read(), vocab_size))
             except TokenizerError as e: raise TokenizerError(f"{path}: {e}") from None
             except OSError as e: raise TokenizerError(f"{path}: can't be read: {e}") from None
@@ -179,7 +194,7 @@ class Tokenizer:
 
     def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:   # token ids
         "Cut a text into tokens; one that is not empty gets a space in front."
-        data = text.encode("utf-8", "surrogateescape")   # bytes of a command line that were no UTF-8 stay what they were
+        data = text.encode("utf-8", "surrogateescape")   # bytes of a command line that were no UTF-8 stay so
         parts = [b" "] if data else []
         for character in _CHARACTERS.findall(data):
             if character in self._ids: parts.append(character)
@@ -191,8 +206,9 @@ class Tokenizer:
         decoder = StreamDecoder(self)
         return "".join([decoder.push(id) for id in ids]) + decoder.flush()
 
-# %% ../nbs/02_tokenizer.ipynb #a4a1624f
-WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")   # a word or a run of punctuation, each with the space before it; or white space
+# %% ../nbs/02_tokenizer.ipynb #ace766dc
+# a word or a run of punctuation, each with the space before it; or white space
+WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")
 
 def _pairs(parts: list[bytes]) -> list[bytes]:
     "Joined texts of the adjacent pairs of a word; byte tokens are never part of one."
@@ -203,14 +219,17 @@ def learn_merges(
     characters: set[str],    # those that are tokens; others stay bytes
     n: int,                  # how many pieces to learn
 ) -> list[bytes]:            # the pieces, best first
-    "Byte-pair encoding: find the most frequent pair, make it a piece, again and again (Sennrich et al. 2016)."
-    cut = {w: [p for c in w for p in ([c.encode()] if c in characters else [BYTES[b] for b in c.encode()])] for w in words}
+    """Byte-pair encoding: find the most frequent pair, make it a piece, again and again
+    (Sennrich et al. 2016)."""
+    cut = {w: [p for c in w for p in ([c.encode()] if c in characters else [BYTES[b] for b in c.encode()])]
+           for w in words}
     count, where = Counter(), defaultdict(set)   # joined pair → occurrences, words that have it
     for word, parts in cut.items():
         for pair in _pairs(parts): count[pair] += words[word]; where[pair].add(word)
     rank = {}
     while len(rank) < n and count:
-        best = min(count, key=lambda pair: (-count[pair], pair))   # the text breaks ties, so every run learns the same
+        # the text breaks ties, so every run learns the same
+        best = min(count, key=lambda pair: (-count[pair], pair))
         if count[best] < 2: break
         rank[best] = float(len(rank))
         for word in where[best]:
@@ -220,7 +239,7 @@ def learn_merges(
         del count[best], where[best]
     return list(rank)
 
-# %% ../nbs/02_tokenizer.ipynb #a3bf258c
+# %% ../nbs/02_tokenizer.ipynb #5edf7754
 def train_vocabulary(
     texts: Iterable[str],
     vocab_size: int,       # tokens in all: 259 fixed ones, the learned pieces, the characters
@@ -232,7 +251,8 @@ def train_vocabulary(
         for c in word:
             if c.isprintable(): characters[c] += n   # a line feed stays a byte token, as in Llama 2
     room = vocab_size - 259 - len(characters)
-    if room < 0: raise ValueError(f"vocab_size: expected at least {259 + len(characters)} for these texts, found {vocab_size}")
+    if room < 0: raise ValueError(f"vocab_size: expected at least {259 + len(characters)} for these "
+                                  f"texts, found {vocab_size}")
     ranked = [c for c, _ in sorted(characters.items(), key=lambda item: (-item[1], item[0]))]
     learned = learn_merges(words, set(ranked), room) + [c.encode() for c in ranked]
     return Tokenizer(SPECIAL + BYTES + learned, [0.0] * 259 + [-float(i) for i in range(len(learned))])

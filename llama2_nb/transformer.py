@@ -68,20 +68,24 @@ def run_blocks(
     cache.pos += len(tokens)
     return rmsnorm(x, w.rms_final_weight)
 
-# %% ../nbs/06_transformer.ipynb #99bcd04a
+# %% ../nbs/06_transformer.ipynb #aad40dfa
 def check_tokens(tokens, cache: KVCache, c: Config) -> np.ndarray:   # (T,) ids that can be used as an index
-    "The tokens as an array, if they and the cache are this model's and there is room. Raises `ValueError`."
+    "The tokens as an array, if they and the cache fit the model and there is room. Raises `ValueError`."
     tokens = np.asarray(tokens)
     if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
-        raise ValueError(f"tokens: expected a list of whole numbers, found shape {tokens.shape} of {tokens.dtype}")
+        raise ValueError("tokens: expected a list of whole numbers, "
+                         f"found shape {tokens.shape} of {tokens.dtype}")
     if tokens.size and not (0 <= tokens.min() and tokens.max() < c.vocab_size):
-        raise ValueError(f"tokens: expected ids from 0 to {c.vocab_size - 1}, found {tokens.min()} to {tokens.max()}")
-    if cache.config != c: raise ValueError("cache: expected one of this model (new_cache), found one of another")
+        raise ValueError(f"tokens: expected ids from 0 to {c.vocab_size - 1}, "
+                         f"found {tokens.min()} to {tokens.max()}")
+    if cache.config != c:
+        raise ValueError("cache: expected one of this model (new_cache), found one of another")
     if cache.pos + len(tokens) > c.seq_len:
-        raise ValueError(f"cache: expected room for {len(tokens)} positions, found {c.seq_len - cache.pos} left of {c.seq_len}")
+        raise ValueError(f"cache: expected room for {len(tokens)} positions, "
+                         f"found {c.seq_len - cache.pos} left of {c.seq_len}")
     return tokens.astype(np.intp)
 
-# %% ../nbs/06_transformer.ipynb #5b55ea72
+# %% ../nbs/06_transformer.ipynb #d961a028
 CHUNK = 256   # positions that go through the blocks together; bounds the memory of a long prompt
 
 class Transformer:
@@ -89,7 +93,8 @@ class Transformer:
 
     def __init__(self, ckpt: Checkpoint,
                  backend: str = "numpy"):   # "numpy", or "auto": the best one that is installed
-        if backend not in ("auto", "numpy"): raise ValueError(f"backend: expected 'auto' or 'numpy', found {backend!r}")
+        if backend not in ("auto", "numpy"):
+            raise ValueError(f"backend: expected 'auto' or 'numpy', found {backend!r}")
         self.config, self.weights, self.backend = ckpt.config, ckpt.weights, "numpy"
         self._frequencies = rope_frequencies(self.config.head_size)
 
@@ -101,20 +106,21 @@ class Transformer:
                 tokens,                    # (T,) token ids; the positions after those in the cache
                 cache: KVCache, *,
                 last_only: bool = False,   # the logits of the last position alone, as writing needs them
-                trace: dict | None = None, # filled with every intermediate value: name → list, one entry a layer
+                trace: dict | None = None, # gets every intermediate value: name → list, one entry a layer
                 ) -> np.ndarray:           # (T, vocab_size) float32 logits, or (1, vocab_size)
         "Run T tokens through the model; advances the cache by T. Raises `ValueError` if they don't fit."
         tokens, start = check_tokens(tokens, cache, self.config), cache.pos
-        keep = (lambda name, value: None) if trace is None else (lambda name, value: trace.setdefault(name, []).append(value))
+        keep = ((lambda name, value: None) if trace is None
+                else (lambda name, value: trace.setdefault(name, []).append(value)))
         size = CHUNK if trace is None else max(1, len(tokens))
         hidden = np.zeros((0, self.config.dim), np.float32)
         try:
             for i in range(0, len(tokens), size):
                 chunk = run_blocks(self.weights, tokens[i:i + size], cache, self._frequencies, keep)
                 hidden = chunk[-1:] if last_only else np.concatenate([hidden, chunk])
+            logits = hidden @ self.weights.wcls.T
         except BaseException:
             cache.pos = start   # the session goes on as if nothing had happened
             raise
-        logits = hidden @ self.weights.wcls.T
         keep("logits", logits)
         return logits

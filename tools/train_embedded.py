@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the model that ships inside the package, on two CPU cores, in about an hour.
 
-    python tools/train_embedded.py --out llama2_nb/models --state build/embedded --steps 4000 --seed 1
+    python tools/train_embedded.py --out llama2_nb/models --state build/embedded --steps 3300 --seed 1
 
 It invents the corpus (`llama2_nb.tales`), learns the vocabulary, trains, and writes `tales.bin` and
 `tok<vocab_size>.bin`. Started again with the same arguments it goes on from the state it saved last.
@@ -169,7 +169,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("llama2_nb/models"), help="folder for the model and its vocabulary")
     parser.add_argument("--state", type=Path, default=Path("build/embedded"), help="folder for what a restart needs")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3300)
     parser.add_argument("--batch", type=int, default=20, help="rows a step")
     parser.add_argument("--length", type=int, default=512, help="tokens a row: as many as the model may be asked for, or late positions would never be trained")
     parser.add_argument("--lr", type=float, default=3e-3, help="the peak of the learning rate")
