@@ -11,7 +11,7 @@ import numpy as np
 from .config import Config
 from .ops import softmax
 
-# %% ../nbs/05_attention.ipynb #bfde275f
+# %% ../nbs/05_attention.ipynb #3809a0c6
 def attention(
     q: np.ndarray,   # (T, n_heads, head_size) turned queries of the last T positions
     k: np.ndarray,   # (n_kv_heads, S, head_size) turned keys of all S positions, S ≥ T
@@ -19,11 +19,11 @@ def attention(
 ) -> tuple[np.ndarray, np.ndarray]:   # (T, n_heads, head_size) and the weights (n_heads, T, S)
     "Causal grouped-query attention: query head h reads key/value head h // (n_heads / n_kv_heads)."
     (T, n_heads, head_size), (n_kv_heads, S, _) = q.shape, k.shape
-    rows = n_heads // n_kv_heads * T                                       # queries that share a key/value head
+    rows = n_heads // n_kv_heads * T                                    # queries that share a key/value head
     q = q.swapaxes(0, 1).reshape(n_kv_heads, rows, head_size)
-    scores = q @ k.swapaxes(1, 2) * np.float32(head_size ** -0.5)          # (n_kv_heads, rows, S)
-    if T > 1:                                                              # a single last position sees everything
-        future = np.arange(S) > np.arange(S - T, S)[:, None]               # (T, S)
+    scores = q @ k.swapaxes(1, 2) * np.float32(head_size ** -0.5)       # (n_kv_heads, rows, S)
+    if T > 1:                                                           # one last position sees everything
+        future = np.arange(S) > np.arange(S - T, S)[:, None]            # (T, S)
         np.copyto(scores.reshape(n_heads, T, S), -np.inf, where=future)
     weights = softmax(scores)
     out = (weights @ v).reshape(n_heads, T, head_size).swapaxes(0, 1)

@@ -12,13 +12,15 @@ __all__ = ['SCORES', 'WEIGHTS', 'MATRIX', 'PROBABILITY', 'SURPRISE', 'SERIES', '
 import matplotlib.pyplot as plt
 import numpy as np
 
-# %% ../nbs/20_plots.ipynb #af8345d3
-SCORES, WEIGHTS, MATRIX, PROBABILITY, SURPRISE = "PuOr", "viridis", "RdBu_r", "Blues", "Oranges"   # a colour map for each quantity
-SERIES = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#999999"]            # Paul Tol's bright scheme
-SOFT = ["#BBCCEE", "#CCDDAA", "#EEEEBB", "#CCEEFF", "#FFCCCC", "#DDDDDD"]                         # its pale one, for backgrounds
+# %% ../nbs/20_plots.ipynb #f4ca79f0
+# A colour map for each quantity; Paul Tol's bright scheme; its pale one, for backgrounds
+SCORES, WEIGHTS, MATRIX, PROBABILITY, SURPRISE = "PuOr", "viridis", "RdBu_r", "Blues", "Oranges"
+SERIES = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#999999"]
+SOFT = ["#BBCCEE", "#CCDDAA", "#EEEEBB", "#CCEEFF", "#FFCCCC", "#DDDDDD"]
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
-    "A figure and its axes, closed already, so that a notebook shows it once: where it is the value of a cell."
+    """A figure and its axes, closed already, so that a notebook shows it once:
+    where it is the value of a cell."""
     fig, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=100, **options)
     plt.close(fig)
     return fig, axes
@@ -34,7 +36,7 @@ def _token_ticks(axis, tokens: list[str], most: int = 40) -> None:
     step = -(-len(tokens) // most)   # long sequences: every n-th label, so that none overlap
     axis.set_ticks(range(0, len(tokens), step), tokens[::step], size=8 if len(tokens) <= 24 else 6.5)
 
-# %% ../nbs/20_plots.ipynb #445c979c
+# %% ../nbs/20_plots.ipynb #a7b10945
 def hexdump(
     data: bytes,                      # the bytes of all fields, in order
     names: list[str],                 # of the fields, each four bytes wide
@@ -44,13 +46,14 @@ def hexdump(
     fig, ax = _figure(0.33 * len(data), 1.4)
     for i, byte in enumerate(data):
         ax.bar(i + 0.5, 1, width=0.92, color=SERIES[i // 4 % len(SERIES)])
-        ax.text(i + 0.5, 0.5, f"{byte:02x}", family="monospace", ha="center", va="center", size=12, color="white" if i // 4 % 7 not in (3, 4) else "black")
+        ax.text(i + 0.5, 0.5, f"{byte:02x}", family="monospace", ha="center",
+                va="center", size=12, color="white" if i // 4 % 7 not in (3, 4) else "black")
     for f, (name, value) in enumerate(zip(names, values)):
         ax.text(4 * f + 2, -0.5, f"{name}\n{value}", ha="center", va="center", size=10)
     ax.set(xlim=(0, len(data)), ylim=(-1, 1)); ax.axis("off")
     return fig
 
-# %% ../nbs/20_plots.ipynb #75380d3d
+# %% ../nbs/20_plots.ipynb #4c9514b1
 def file_map(
     offsets: dict[str, tuple[int, int]],   # name → first byte, number of bytes
     size: int,                             # bytes of the file
@@ -59,13 +62,15 @@ def file_map(
     fig, ax = _figure(9, 2.0); n_narrow = 0
     for i, (name, (start, n)) in enumerate(offsets.items()):
         ax.barh(0, n, left=start, color=SERIES[i % 7], edgecolor="white", linewidth=0.4)
-        if n > 0.035 * size: ax.text(start + n / 2, 0, name.replace("token_embedding_table", "embedding"), ha="center", va="center", size=9, color="white")
+        if n > 0.035 * size: ax.text(start + n / 2, 0, name.replace("token_embedding_table", "embedding"),
+                                     ha="center", va="center", size=9, color="white")
         else:
             y = 0.75 + 0.4 * (n_narrow % 4); n_narrow += 1
             ax.plot([start + n / 2] * 2, [0.4, y - 0.15], color="#888888", lw=0.6)
             ax.text(start + n / 2, y, name, ha="right" if start > size / 2 else "left", va="center", size=8)
     ax.set(xlim=(0, size), ylim=(-0.5, 2.2), yticks=[], xlabel="bytes from the start of the file")
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}"); ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    ax.spines[["top", "right", "left"]].set_visible(False)
     return fig
 
 # %% ../nbs/20_plots.ipynb #4443324a
@@ -100,7 +105,7 @@ def token_boxes(
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.5, 0.5)); ax.axis("off")
     return fig
 
-# %% ../nbs/20_plots.ipynb #15301ed6
+# %% ../nbs/20_plots.ipynb #af933d78
 def merge_ladder(
     steps: list[list[str]],   # the pieces after each merge, the characters first
 ):                            # → figure
@@ -109,14 +114,16 @@ def merge_ladder(
     for row, pieces in enumerate(steps):
         x = 0
         for piece in pieces:
-            new = row > 0 and piece not in steps[row - 1] or row > 0 and pieces.count(piece) > steps[row - 1].count(piece)
+            new = (row > 0 and piece not in steps[row - 1]
+                   or row > 0 and pieces.count(piece) > steps[row - 1].count(piece))
             ax.barh(-row, len(piece) - 0.08, left=x + 0.04, height=0.8, color=SERIES[0] if new else SOFT[0])
-            ax.text(x + len(piece) / 2, -row, piece, ha="center", va="center", family="monospace", size=10, color="white" if new else "black")
+            ax.text(x + len(piece) / 2, -row, piece, ha="center", va="center",
+                    family="monospace", size=10, color="white" if new else "black")
             x += len(piece)
     ax.set(xlim=(0, x), ylim=(0.5 - len(steps), 0.5)); ax.axis("off")
     return fig
 
-# %% ../nbs/20_plots.ipynb #f576a863
+# %% ../nbs/20_plots.ipynb #18abe7a2
 def rope_arrows(
     pairs: list[tuple],    # (title, arrows); arrows: list of (x, y, label)
 ):                         # → figure
@@ -125,7 +132,8 @@ def rope_arrows(
     for ax, (title, arrows) in zip(axes.flat, pairs):
         ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#DDDDDD"))
         for (x, y, name), color in zip(arrows, SERIES):
-            ax.annotate("", (x, y), (0, 0), arrowprops=dict(arrowstyle="->", color=color, lw=2)); ax.plot([], [], color=color, label=name)
+            ax.annotate("", (x, y), (0, 0), arrowprops=dict(arrowstyle="->", color=color, lw=2))
+            ax.plot([], [], color=color, label=name)
         ax.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.9), aspect="equal", xticks=[], yticks=[], title=title)
         ax.legend(frameon=False, loc="upper left", fontsize=8)
     return fig
@@ -136,11 +144,13 @@ def rope_bands(
 ):                             # → figure
     "The cosine of each pair's angle over the positions: fast pairs above, slow ones below."
     fig, ax = _figure(9, 2.4)
-    im = ax.imshow(np.cos(np.outer(frequencies, np.arange(n))), aspect="auto", cmap=SCORES, vmin=-1, vmax=1, interpolation="nearest")
-    ax.set(xlabel="position", ylabel="pair", yticks=range(len(frequencies)), title="cos(position · frequency)"); fig.colorbar(im)
+    im = ax.imshow(np.cos(np.outer(frequencies, np.arange(n))), aspect="auto",
+                   cmap=SCORES, vmin=-1, vmax=1, interpolation="nearest")
+    ax.set(xlabel="position", ylabel="pair", yticks=range(len(frequencies)),
+           title="cos(position · frequency)"); fig.colorbar(im)
     return fig
 
-# %% ../nbs/20_plots.ipynb #7ef73406
+# %% ../nbs/20_plots.ipynb #0de88b1e
 def _triangle(a: np.ndarray) -> np.ndarray:
     "(T, S) with what the causal mask hides as NaN, which is drawn blank."
     T, S = a.shape
@@ -154,7 +164,8 @@ def _heat(ax, a, tokens, cmap, vmin, vmax, ticks=True, prompt=None):
         ax.tick_params(axis="x", rotation=90)
     else: ax.set(xticks=[], yticks=[])
     if prompt:
-        ax.axhline(prompt - 0.5 - (len(tokens) - len(a)), color="#CC3311", lw=0.8); ax.axvline(prompt - 0.5, color="#CC3311", lw=0.8)
+        ax.axhline(prompt - 0.5 - (len(tokens) - len(a)), color="#CC3311", lw=0.8)
+        ax.axvline(prompt - 0.5, color="#CC3311", lw=0.8)
     return im
 
 def attention_heads(
@@ -173,11 +184,12 @@ def attention_heads(
     fig, axes = _figure(2.3 * columns, 2.5 * rows + 0.3, rows, columns, squeeze=False, layout="constrained")
     for ax in axes.flat: ax.axis("off")
     for h, ax in zip(range(len(weights)), axes.flat):
-        ax.axis("on"); _heat(ax, weights[h], tokens, WEIGHTS, 0, 1, ticks=False, prompt=prompt); ax.set_title(f"head {h}", size=10)
+        ax.axis("on"); _heat(ax, weights[h], tokens, WEIGHTS, 0, 1, ticks=False, prompt=prompt)
+        ax.set_title(f"head {h}", size=10)
     fig.suptitle(title)
     return fig
 
-# %% ../nbs/20_plots.ipynb #b88a666d
+# %% ../nbs/20_plots.ipynb #a1869b17
 def attention_steps(
     scores: np.ndarray,   # (T, T) scaled scores of one head, before the mask
     tokens: list[str],
@@ -188,15 +200,18 @@ def attention_steps(
     exps = np.exp(masked - masked.max(-1, keepdims=True)); weights = exps / exps.sum(-1, keepdims=True)
     fig, axes = _figure(11, 4.3, 1, 3)
     limit = np.abs(scores).max()
-    panels = (scores, "scores", SCORES, -limit), (np.where(np.tri(T) > 0, scores, np.nan), "masked scores", SCORES, -limit), (weights, "weights", WEIGHTS, 0)
+    panels = ((scores, "scores", SCORES, -limit),
+              (np.where(np.tri(T) > 0, scores, np.nan), "masked scores", SCORES, -limit),
+              (weights, "weights", WEIGHTS, 0))
     for ax, (a, title, cmap, low) in zip(axes, panels):
-        im = ax.imshow(a if title == "scores" else _triangle(a), cmap=cmap, vmin=low, vmax=limit if low else 1)
+        im = ax.imshow(a if title == "scores" else _triangle(a), cmap=cmap,
+                       vmin=low, vmax=limit if low else 1)
         _token_ticks(ax.xaxis, tokens); _token_ticks(ax.yaxis, tokens); ax.tick_params(axis="x", rotation=90)
         ax.set_title(title); fig.colorbar(im, shrink=0.6)
     axes[0].set(xlabel="key", ylabel="query"); fig.tight_layout()
     return fig
 
-# %% ../nbs/20_plots.ipynb #e597bde1
+# %% ../nbs/20_plots.ipynb #44e04c6a
 def head_wiring(
     n_heads: int, n_kv_heads: int,
 ):   # → figure
@@ -206,8 +221,10 @@ def head_wiring(
     for h in range(n_heads):
         g = h // kv_mul; x = g * kv_mul + (kv_mul - 1) / 2
         ax.plot([h, x], [1, 0], color=SERIES[g % 7], lw=2, zorder=0)
-        ax.text(h, 1, f"q{h}", ha="center", va="center", bbox=dict(boxstyle="circle", fc="white", ec="#555555"))
-        if h % kv_mul == 0: ax.text(x, 0, f"kv{g}", ha="center", va="center", bbox=dict(boxstyle="circle", fc="white", ec=SERIES[g % 7]))
+        ax.text(h, 1, f"q{h}", ha="center", va="center",
+                bbox=dict(boxstyle="circle", fc="white", ec="#555555"))
+        if h % kv_mul == 0: ax.text(x, 0, f"kv{g}", ha="center", va="center",
+                                    bbox=dict(boxstyle="circle", fc="white", ec=SERIES[g % 7]))
     ax.set(xlim=(-0.6, n_heads - 0.4), ylim=(-0.5, 1.5)); ax.axis("off")
     return fig
 
@@ -225,10 +242,11 @@ def cache_filling(
     ax.imshow(table, cmap=MATRIX, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     for head in range(1, len(k)): ax.axvline(head * k.shape[2] - 0.5, color="black", lw=0.8)
     _token_ticks(ax.yaxis, tokens[:pos])
-    ax.set(xlabel=f"keys of {len(k)} heads, {k.shape[2]} numbers each", title=f"{pos} of {k.shape[1]} positions filled")
+    ax.set(xlabel=f"keys of {len(k)} heads, {k.shape[2]} numbers each",
+           title=f"{pos} of {k.shape[1]} positions filled")
     return fig
 
-# %% ../nbs/20_plots.ipynb #0f9848f4
+# %% ../nbs/20_plots.ipynb #3cc1b2ab
 def residual_stream(
     stream: np.ndarray,   # (n_layers + 1,) size of the stream: embedding, then after each block
     att: np.ndarray,      # (n_layers,) size of what attention added
@@ -249,16 +267,19 @@ def logit_lens(
     rows: list[str] | None = None,   # labels of the rows; None: embedding, block 0, block 1, …
     title: str = "the likeliest next token, by block",
 ):                                   # → figure
-    "Candidates for the next token as a table: what the model would say if it stopped after each block, for instance."
+    """Candidates for the next token as a table:
+    what the model would say if it stopped after each block, for instance."""
     fig, ax = _figure(9, 0.42 * len(words) + 1)
     ax.imshow(probabilities, cmap=PROBABILITY, vmin=0, vmax=1.3, aspect="auto", origin="lower")
     for row, line in enumerate(words):
-        for column, word in enumerate(line): ax.text(column, row, word, ha="center", va="center", size=9 if len(tokens) < 10 else 8)
-    ax.set_xticks(range(len(tokens)), tokens); ax.set_yticks(range(len(words)), rows or ["embedding", *(f"block {i}" for i in range(len(words) - 1))])
+        for column, word in enumerate(line):
+            ax.text(column, row, word, ha="center", va="center", size=9 if len(tokens) < 10 else 8)
+    ax.set_xticks(range(len(tokens)), tokens)
+    ax.set_yticks(range(len(words)), rows or ["embedding", *(f"block {i}" for i in range(len(words) - 1))])
     ax.set(xlabel="after this token", title=title)
     return fig
 
-# %% ../nbs/20_plots.ipynb #cb74f2ed
+# %% ../nbs/20_plots.ipynb #adf29385
 def next_token_bars(
     probabilities: np.ndarray,   # (n,) of the most probable tokens, in falling order
     tokens: list[str],           # their labels
@@ -270,12 +291,14 @@ def next_token_bars(
     "Ranked bars of the likeliest next tokens; grey are those that top-p cuts."
     fig, ax = (ax.figure, ax) if ax is not None else _figure(6, 0.24 * len(tokens) + 0.9)
     kept = len(tokens) if kept is None else kept
-    ax.barh(range(len(tokens)), probabilities, color=[SERIES[0] if i < kept else "#CCCCCC" for i in range(len(tokens))])
+    ax.barh(range(len(tokens)), probabilities,
+            color=[SERIES[0] if i < kept else "#CCCCCC" for i in range(len(tokens))])
     if kept < len(tokens): ax.axhline(kept - 0.5, color=SERIES[1], ls="--")
-    ax.set_yticks(range(len(tokens)), tokens); ax.invert_yaxis(); ax.set(xlabel=xlabel, title=title); _plain(ax)
+    ax.set_yticks(range(len(tokens)), tokens)
+    ax.invert_yaxis(); ax.set(xlabel=xlabel, title=title); _plain(ax)
     return fig
 
-# %% ../nbs/20_plots.ipynb #20f79ba7
+# %% ../nbs/20_plots.ipynb #4b4598e7
 def surprise_text(
     tokens: list[str],        # pieces of the text, with real spaces
     bits: np.ndarray,         # (n,) surprise of each, −log2 p
@@ -292,17 +315,22 @@ def surprise_text(
     for token, b, (x, y) in zip(tokens, bits, places):
         text = token.strip("\n")
         ax.barh(y, len(text), left=x, height=0.85, color=plt.get_cmap(SURPRISE)(min(1, b / most) * 0.75))
-        for i, c in enumerate(text): ax.text(x + i + 0.5, y, c, family="monospace", size=8.5, ha="center", va="center")
-    ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.6, 0.6)); ax.set_title(title, size=10); ax.axis("off")
+        for i, c in enumerate(text):
+            ax.text(x + i + 0.5, y, c, family="monospace", size=8.5, ha="center", va="center")
+    ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.6, 0.6))
+    ax.set_title(title, size=10); ax.axis("off")
     return fig
 
-# %% ../nbs/20_plots.ipynb #ed3beda6
+# %% ../nbs/20_plots.ipynb #9145db59
 def terminal(text: str, width: int = 100):   # → figure
     "A terminal session as a picture: light text on a dark ground, long lines cut at `width`."
-    lines = [part for line in text.rstrip("\n").split("\n") for part in ([line[i:i + width] for i in range(0, len(line), width)] or [""])]
+    lines = [part for line in text.rstrip("\n").split("\n")
+             for part in ([line[i:i + width] for i in range(0, len(line), width)] or [""])]
     fig, ax = _figure(9, 0.19 * len(lines) + 0.3)
     fig.patch.set_facecolor("#1E1E1E"); ax.set_position([0, 0, 1, 1])
     for row, line in enumerate(lines):
-        ax.text(0.01, 1 - (row + 0.8) / (len(lines) + 0.6), line, family="monospace", size=8.6, color="#7FD17F" if line.startswith("$") else "#E6E6E6", transform=ax.transAxes, va="center", parse_math=False)
+        ax.text(0.01, 1 - (row + 0.8) / (len(lines) + 0.6), line, family="monospace", size=8.6,
+                color="#7FD17F" if line.startswith("$") else "#E6E6E6",
+                transform=ax.transAxes, va="center", parse_math=False)
     ax.axis("off")
     return fig

@@ -110,7 +110,7 @@ class Being:
     def full(self):
         return f"{self.name} the {self.kind}" if self.name and self.kind not in ("girl", "boy") else str(self)
 
-# %% ../nbs/12_tales.ipynb #95df3e31
+# %% ../nbs/12_tales.ipynb #a2e51a7c
 GIRLS = """Lily Mia Anna Emma Rosa Nora Ella Ruby Clara Lucy Sara Zoe Amy Ivy Maya Lena Alice Molly Grace Hana
     Ada Jane Tina Wendy Nina Kate""".split()
 BOYS = """Tom Ben Max Sam Leo Jack Tim Noah Oscar Finn Paul Hugo Felix Adam Peter Omar Theo Luke Eric Ravi
@@ -118,12 +118,13 @@ BOYS = """Tom Ben Max Sam Leo Jack Tim Noah Oscar Finn Paul Hugo Felix Adam Pete
 PETS = dict(  # names for animals: True for she
     Pip=False, Daisy=True, Bruno=False, Poppy=True, Momo=True, Toby=False, Bella=True, Coco=True, Rusty=False,
     Fluffy=True, Spot=False, Honey=True, Buddy=False, Luna=True, Milo=False, Pepper=True, Biscuit=False,
-    Willow=True, Otto=False, Ginger=True, Benny=False, Misty=True, Nibbles=False, Dot=True, Rollo=False, Hazel=True)
+    Willow=True, Otto=False, Ginger=True, Benny=False, Misty=True, Nibbles=False, Dot=True, Rollo=False,
+    Hazel=True)
 LOOKED = "little old new pretty shiny tiny big fine".split()
 LOOKS = """little little little little small small young cheerful curious clever friendly gentle playful merry quiet
     sweet brave lively""".split()
 
-# %% ../nbs/12_tales.ipynb #eef7509a
+# %% ../nbs/12_tales.ipynb #dd6731b7
 def _split(text): return text.replace("\n    ", "").split("|")   # a table on several lines
 
 ANIMALS = dict(
@@ -131,28 +132,31 @@ ANIMALS = dict(
     mouse="in a hole behind the kitchen wall", squirrel="in a hollow tree", hedgehog="under a pile of leaves",
     badger="in a den deep in the woods", otter="by a cold river", beaver="beside a quiet pond",
     frog="on a green leaf in the pond", turtle="near a blue lake", pig="on a farm", goat="on a rocky hill",
-    lamb="in a green meadow", pony="in a red barn", puppy="in a yellow house", kitten="in a basket by the fire",
-    dog="on a farm", cat="in an old mill", monkey="in the jungle", elephant="by the great river",
-    lion="in the tall grass", tiger="in the jungle", panda="in a bamboo forest", koala="in a tall tree",
-    penguin="on the white ice", wolf="in the dark forest", deer="at the edge of the forest",
-    mole="deep under the garden", raccoon="in an empty log", kangaroo="in a dry, sunny land", camel="in the desert",
-    giraffe="on a wide plain", zebra="on a wide plain", donkey="in a stable", cow="on a farm", seal="on a cold beach",
-    snail="under a big cabbage leaf", crab="under a rock by the sea", hippo="in a muddy river",
-    dragon="in a cave on a mountain", unicorn="in a magic forest", robot="in a toy shop",
-    giant="in a castle on a cloud", gnome="in a house made from a mushroom")
+    lamb="in a green meadow", pony="in a red barn", puppy="in a yellow house",
+    kitten="in a basket by the fire", dog="on a farm", cat="in an old mill", monkey="in the jungle",
+    elephant="by the great river", lion="in the tall grass", tiger="in the jungle",
+    panda="in a bamboo forest", koala="in a tall tree", penguin="on the white ice",
+    wolf="in the dark forest", deer="at the edge of the forest", mole="deep under the garden",
+    raccoon="in an empty log", kangaroo="in a dry, sunny land", camel="in the desert",
+    giraffe="on a wide plain", zebra="on a wide plain", donkey="in a stable", cow="on a farm",
+    seal="on a cold beach", snail="under a big cabbage leaf", crab="under a rock by the sea",
+    hippo="in a muddy river", dragon="in a cave on a mountain", unicorn="in a magic forest",
+    robot="in a toy shop", giant="in a castle on a cloud", gnome="in a house made from a mushroom")
 BIRDS = dict(
-    owl="in a hollow tree", crow="on top of a chimney", robin="in a nest in the hedge", duck="on a quiet pond",
-    parrot="in the jungle", sparrow="in a nest under the roof", swan="on a silver lake", eagle="on a high cliff",
-    dove="in a white tower", gull="near the harbor", stork="on the roof of a barn", fairy="inside a bluebell")
+    owl="in a hollow tree", crow="on top of a chimney", robin="in a nest in the hedge",
+    duck="on a quiet pond", parrot="in the jungle", sparrow="in a nest under the roof",
+    swan="on a silver lake", eagle="on a high cliff", dove="in a white tower", gull="near the harbor",
+    stork="on the roof of a barn", fairy="inside a bluebell")
 HOMES = _split("""in a small village by the sea|in a little house on a hill|in a big city|in a tiny cottage in the woods
     |in a house with a red door|near a wide river|in a town with many bridges|on a farm at the edge of a village
     |in a house full of books|on a small island|in a quiet valley|above a bakery|next to a windmill|in a tall tower
     |in a cabin by a lake|in a snowy village in the mountains""")
 
-# %% ../nbs/12_tales.ipynb #8c935ae7
+# %% ../nbs/12_tales.ipynb #3bd097ae
 COLORS = "red blue green yellow orange purple pink white silver golden brown black".split()
 TREATS = "cookies pancakes cherries berries nuts plums apples pears muffins grapes waffles buns".split()
-PRIZES = _split("golden cup|big cake|silver bell|blue ribbon|basket of apples|shiny medal|jar of honey|gold coin")
+PRIZES = _split("golden cup|big cake|silver bell|blue ribbon|basket of apples|shiny medal"
+                "|jar of honey|gold coin")
 SCARVES = "scarf hat coat blanket sweater shawl".split()
 TOYS = _split("""ball|drum|doll|boat|lantern|bell|whistle|book|crown|ring|hat|scarf|blanket|button|shell|flute|mirror|puppet
     |teddy bear|paint box|music box|toy train|wagon|toy horse|spinning top|key|marble|watch|necklace|teapot|cup|pillow
@@ -161,8 +165,10 @@ TOYS = _split("""ball|drum|doll|boat|lantern|bell|whistle|book|crown|ring|hat|sc
 FLYERS = _split("kite|ball|balloon|hat|scarf|paper plane|ribbon|handkerchief|paper boat|cap")
 FOODS = _split("""cake|pie|apple|pear|peach|cookie|bun|sandwich|pancake|muffin|melon|carrot|loaf of bread|waffle|biscuit|tart
     |plum|banana|orange|cupcake|turnip|potato|mushroom|piece of cheese|jam roll|pretzel""")
-SOUPS = _split("soup|stew|porridge|rice pudding|pea soup|carrot soup|tomato soup|pumpkin soup|noodles|dumplings|beans")
-BAKED = _split("cake|pie|bun|muffin|loaf of bread|tart|pretzel|waffle|biscuit|cookie|cupcake|apple pie|plum cake")
+SOUPS = _split("soup|stew|porridge|rice pudding|pea soup|carrot soup|tomato soup|pumpkin soup|noodles"
+               "|dumplings|beans")
+BAKED = _split("cake|pie|bun|muffin|loaf of bread|tart|pretzel|waffle|biscuit|cookie|cupcake"
+               "|apple pie|plum cake")
 PLANTS = _split("""sunflower|pumpkin|rose|tulip|carrot|tomato plant|bean plant|strawberry plant|cherry tree|apple tree|daisy
     |lemon tree|cabbage|blue flower""")
 
@@ -592,15 +598,15 @@ def _elder(hero, rng):
                       ("aunt", True), ("uncle", False)], rng)
     return Being(kind, she, f"{hero.his} {kind}")
 
-# %% ../nbs/12_tales.ipynb #7a390751
+# %% ../nbs/12_tales.ipynb #c302b5c5
 def _things(rng, toy=None):
     "Everything without a will of its own."
     fear, comfort, insight = pick(FEARS, rng)
     skill, doing = pick(SKILLS, rng)
     return dict(toy=toy or _thing(TOYS, rng), flyer=_thing(FLYERS, rng), scarf=_thing(SCARVES, rng),
-                plant=Thing(pick(PLANTS, rng), "beautiful"), food=Thing(pick(FOODS, rng)), baked=Thing(pick(BAKED, rng)),
-                treats=pick(TREATS, rng), soup=pick(SOUPS, rng), prize=pick(PRIZES, rng),
-                place=pick(OUTSIDE + INSIDE, rng), outside=pick(OUTSIDE, rng),
+                plant=Thing(pick(PLANTS, rng), "beautiful"), food=Thing(pick(FOODS, rng)),
+                baked=Thing(pick(BAKED, rng)), treats=pick(TREATS, rng), soup=pick(SOUPS, rng),
+                prize=pick(PRIZES, rng), place=pick(OUTSIDE + INSIDE, rng), outside=pick(OUTSIDE, rng),
                 fear=fear, comfort=comfort, insight=insight, skill=skill, doing=doing)
 
 # %% ../nbs/12_tales.ipynb #902b50a3
@@ -621,7 +627,7 @@ def cast(
     animal = someone(rng, (hero, friend, bird, old), wings=False, child=0, named=0)
     return Facts(hero=hero, friend=friend, elder=elder, bird=bird, animal=animal, **_things(rng, toy))
 
-# %% ../nbs/12_tales.ipynb #2f080f3d
+# %% ../nbs/12_tales.ipynb #c6f2ca4d
 ONCE = ["Once upon a time, there [was|lived] {hero.a}. {hero.He} lived {hero.home}.",
         "Once upon a time, there [was|lived] {hero.a} {hero.home}.",
         "Once upon a time, {hero.a} lived {hero.home}.",
@@ -634,8 +640,9 @@ OTHERWISE = ["[Long ago|Long, long ago|A long time ago|Many years ago], {hero.a}
              "[Not far from here|Far away|Far, far away], {hero.home}, lived {hero.a}.",
              "{Was}. {hero.He} lived {hero.home}.", "{Was} who lived {hero.home}."]
 HABITS = ["{hero.He} [liked|loved] to [count the clouds|collect stones|run in the wind|look at the stars"
-          "|jump in puddles|sit in the sun|hum little songs|draw with a stick in the sand|ask questions|climb on rocks"
-          "|smell the flowers|sleep late|play outside|make new friends|help others|dig holes|watch the rain]."]
+          "|jump in puddles|sit in the sun|hum little songs|draw with a stick in the sand|ask questions"
+          "|climb on rocks|smell the flowers|sleep late|play outside|make new friends|help others|dig holes"
+          "|watch the rain]."]
 
 # %% ../nbs/12_tales.ipynb #4631a9d0
 PAIRS = ["{Full} and {friend.full} were [best|good|the best of|old] friends. "
@@ -648,7 +655,7 @@ PAIRS = ["{Full} and {friend.full} were [best|good|the best of|old] friends. "
          "Everybody {hero.home} knew {hero.full} and {friend.full}, "
          "[for they were best friends|who were always together]."]
 
-# %% ../nbs/12_tales.ipynb #06b080b7
+# %% ../nbs/12_tales.ipynb #0c09ad86
 def opening(
     facts: Facts,
     rng: random.Random,
@@ -657,8 +664,8 @@ def opening(
     "Choose how a story begins, and with it how the plot may speak of those it has met or not."
     hero, friend, u = facts["hero"], facts["friend"], rng.random()
     who = str(hero) if u < 0.87 else hero.a
-    facts.update(someone=who, pair=f"{who} and {hero.his} friend {friend.full}", home=hero.home, full=hero.full,
-                 was=f"{hero.name or 'There'} was {a(hero.little)}")
+    facts.update(someone=who, pair=f"{who} and {hero.his} friend {friend.full}", home=hero.home,
+                 full=hero.full, was=f"{hero.name or 'There'} was {a(hero.little)}")
     if pair and u < 0.40:
         facts["pair"] = f"{hero} and {friend}"
         return pick(PAIRS, rng)
@@ -740,15 +747,18 @@ opened the door. It was only {bird.a} who wanted to say hello. They laughed and 
 """{both} They built a small boat and sailed to an island. There they found a box. In the box was {toy.a} and a
 letter. "Share me," said the letter. And so they did. <both>"""]
 
-# %% ../nbs/12_tales.ipynb #cc151831
-INTRO = ["Once upon a time, there was {hero.a}.", "Once upon a time, there was {hero.a} who lived {hero.home}.",
-         "Once upon a time, {hero.a} lived {hero.home}.", "Once there was {hero.a}.", "{hero.A} lived {hero.home}."]
+# %% ../nbs/12_tales.ipynb #452dfe40
+INTRO = ["Once upon a time, there was {hero.a}.",
+         "Once upon a time, there was {hero.a} who lived {hero.home}.",
+         "Once upon a time, {hero.a} lived {hero.home}.", "Once there was {hero.a}.",
+         "{hero.A} lived {hero.home}."]
 BOTH = ["Once upon a time, there were two friends, {hero.a} and {friend.a}.",
         "{hero.A} and {friend.a} were best friends.",
         "Once upon a time, {hero.a} and {friend.a} lived {hero.home}."]
 ASK = """[Tell me|Please tell me|Can you tell me|Could you tell me|I want to hear|I would like|Do you know|Write
     |Make up] a [|short |little |nice |new ]story about {subject}"""
-ASK_ANY = "[Tell me|Please tell me|Can you tell me|I want to hear|Do you know] a [|short |little |nice |new ]story"
+ASK_ANY = ("[Tell me|Please tell me|Can you tell me|I want to hear|Do you know] "
+           "a [|short |little |nice |new ]story")
 AGAIN = "[Another one|One more|Again|Another story|One more story|Tell me another one|More]"
 LEAD = "[||||Of course! |Sure! |Here is a story. |Yes! ]"
 
@@ -778,13 +788,14 @@ SMALL_TALK = [
      "I like [the one about the moon|foxes and owls|all of them]. [And you?|What do you like?]"),
 ]
 
-# %% ../nbs/12_tales.ipynb #cd52bf4c
+# %% ../nbs/12_tales.ipynb #ea87f49d
 def _subject(
     rng: random.Random,
 ) -> tuple[str, Facts, bool]:   # what is asked for, a cast that has it, and whether it is a pair
     "Choose what a story is asked about."
     u, hero = rng.random(), someone(rng)
-    plain = Being(hero.kind, hero.she, hero.name, pick(["little", "little", hero.look], rng), hero.home, hero.called)
+    plain = Being(hero.kind, hero.she, hero.name, pick(["little", "little", hero.look], rng),
+                  hero.home, hero.called)
     named = plain.a.split(" ", 2)[2] if plain.name else plain.kind     # "fox named Pip"
     if u < 0.30: return a(plain.kind), cast(rng, hero=plain), False
     if u < 0.50: return a(hero.little), cast(rng, hero=hero), False
