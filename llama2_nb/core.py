@@ -141,11 +141,12 @@ def generate(prompt: str = "", *, model: str | os.PathLike | None = None,
     return "".join(stream(prompt, model=model, tokenizer=tokenizer, steps=steps, temperature=temperature,
                           top_p=top_p, seed=seed, backend=backend))
 
-# %% ../nbs/08_core.ipynb #b0a5a7cd
+# %% ../nbs/08_core.ipynb #9d26e7e1
 def render_turn(user: str, system: str = "") -> str:
     "A user's words in the frame of Llama 2's chat models."
     return f"[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]" if system else f"[INST] {user} [/INST]"
 
+# %% ../nbs/08_core.ipynb #cc014ec9
 class Chat:
     "A conversation with a loaded model: its cache, its sampler, and `ids`, all tokens so far."
 

@@ -8,7 +8,9 @@ __all__ = ['SCORES', 'WEIGHTS', 'MATRIX', 'PROBABILITY', 'SURPRISE', 'SERIES', '
            'head_wiring', 'cache_filling', 'residual_stream', 'logit_lens', 'next_token_bars', 'surprise_text',
            'terminal']
 
-# %% ../nbs/20_plots.ipynb #9c9581f3
+# %% ../nbs/20_plots.ipynb #319d17e1
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -321,11 +323,11 @@ def surprise_text(
     ax.set_title(title, size=10); ax.axis("off")
     return fig
 
-# %% ../nbs/20_plots.ipynb #9145db59
+# %% ../nbs/20_plots.ipynb #b7853806
 def terminal(text: str, width: int = 100):   # → figure
-    "A terminal session as a picture: light text on a dark ground, long lines cut at `width`."
+    "A terminal session as a picture: light text on a dark ground, long lines wrapped at `width`."
     lines = [part for line in text.rstrip("\n").split("\n")
-             for part in ([line[i:i + width] for i in range(0, len(line), width)] or [""])]
+             for part in textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""]]
     fig, ax = _figure(9, 0.19 * len(lines) + 0.3)
     fig.patch.set_facecolor("#1E1E1E"); ax.set_position([0, 0, 1, 1])
     for row, line in enumerate(lines):
