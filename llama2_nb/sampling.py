@@ -64,14 +64,14 @@ def sample_topp(
     kept = probabilities[ids]
     return int(ids[sample_mult(kept, coin * np.add.accumulate(kept)[-1])])
 
-# %% ../nbs/07_sampling.ipynb #7204f573
+# %% ../nbs/07_sampling.ipynb #206aa70b
 class Sampler:
     "Chooses the next token, as llama2.c would. Raises `ValueError` for options that make no sense."
 
     def __init__(self, temperature: float = 1.0,   # 0: always the most probable token
                  top_p: float = 0.9,               # size of the nucleus; 0 or 1: all tokens
                  seed: int | None = None):         # None or 0: from the time
-        if not (isinstance(temperature, Real) and 0 <= temperature <= np.finfo(np.float32).max):
+        if not (isinstance(temperature, Real) and 0 <= temperature < 3.4e38):
             raise ValueError(f"temperature: expected a number from 0 up, found {temperature}")
         if not (isinstance(top_p, Real) and 0 <= top_p <= 1):
             raise ValueError(f"top_p: expected a number from 0 to 1, found {top_p}")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the model that ships inside the package, on two CPU cores, in about an hour.
 
-    python tools/train_embedded.py --out llama2_nb/models --state build/embedded --steps 3300 --seed 1
+    python tools/train_embedded.py --out llama2_nb/models --state build/embedded --steps 3800 --seed 1
 
 It invents the corpus (`llama2_nb.tales`), learns the vocabulary, trains, and writes `tales.bin` and
 `tok<vocab_size>.bin`. Started again with the same arguments it goes on from the state it saved last.
@@ -56,18 +56,24 @@ def quick_encoder(tok: Tokenizer):
     return encode
 
 def corpus(tok: Tokenizer, seed: str, n: int):
-    "`n` sequences laid end to end, and where each begins: (uint16 ids, int64 starts)."
+    """`n` sequences laid end to end, where each begins, and which tokens are to be learned:
+    (uint16 ids, int64 starts, bool learn). A question is read, never learned: the model answers, it doesn't ask."""
     rng, encode = random.Random(seed), quick_encoder(tok)
-    parts, starts, size = [], [], 0
+    parts, learns, starts, size = [], [], [], 0
     for i in range(n):
-        ids = []
+        ids, learn = [], []
         if rng.random() < CHATS:
-            for user, answer in dialogue(rng): ids += [BOS, *encode(question(user)), *encode(answer), EOS]
-        else: ids = [BOS, *encode(tell(rng))]
+            for user, answer in dialogue(rng):
+                asked, answered = encode(question(user)), [*encode(answer), EOS]
+                ids += [BOS, *asked, *answered]
+                learn += [True, *[False] * len(asked), *[True] * len(answered)]
+        else:
+            ids = [BOS, *encode(tell(rng))]
+            learn = [True] * len(ids)
         if i < 200 and EOS not in ids:   # the quick encoder agrees with the slow one
             assert tok.encode(tok.decode(ids)) == ids
-        starts.append(size); parts.append(np.array(ids, np.uint16)); size += len(ids)
-    return np.concatenate(parts), np.array(starts)
+        starts.append(size); parts.append(np.array(ids, np.uint16)); learns.append(np.array(learn)); size += len(ids)
+    return np.concatenate(parts), np.array(starts), np.concatenate(learns)
 
 
 # ---- the model: llama2.c's, for training -------------------------------------------------------------
@@ -159,17 +165,18 @@ def save(path, obj):
     torch.save(obj, f"{path}.part")
     os.replace(f"{path}.part", path)
 
-def rows(ids, starts, order, length):
-    "Inputs and targets (len(order), length): each row begins where a sequence does."
+def rows(data, order, length):
+    "Inputs and targets (len(order), length): each row begins where a sequence does; -100 is no target."
+    ids, starts, learn = data
     at = starts[order][:, None] + np.arange(length + 1)
     window = torch.from_numpy(ids[at].astype(np.int64))
-    return window[:, :-1], window[:, 1:]
+    return window[:, :-1], torch.where(torch.from_numpy(learn[at[:, 1:]]), window[:, 1:], -100)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("llama2_nb/models"), help="folder for the model and its vocabulary")
     parser.add_argument("--state", type=Path, default=Path("build/embedded"), help="folder for what a restart needs")
-    parser.add_argument("--steps", type=int, default=3300)
+    parser.add_argument("--steps", type=int, default=3800)
     parser.add_argument("--batch", type=int, default=20, help="rows a step")
     parser.add_argument("--length", type=int, default=512, help="tokens a row: as many as the model may be asked for, or late positions would never be trained")
     parser.add_argument("--lr", type=float, default=3e-3, help="the peak of the learning rate")
@@ -187,10 +194,10 @@ def main():
         tok = vocabulary(args.seed, CONFIG.vocab_size)
         tok.write(vocabulary_file)
     log("vocabulary", tok.vocab_size, vocabulary_file)
-    ids, starts = corpus(tok, f"train {args.seed}", args.steps * args.batch + 8)
-    held_ids, held_starts = corpus(tok, f"held out {args.seed}", 512 + 8)
+    data = corpus(tok, f"train {args.seed}", args.steps * args.batch + 8)
+    held = corpus(tok, f"held out {args.seed}", 512 + 8)
     order = np.random.default_rng(args.seed).permutation(args.steps * args.batch)
-    log(f"corpus {len(ids):,} tokens, {len(ids) / len(starts):.1f} a sequence")
+    log(f"corpus {len(data[0]):,} tokens, {len(data[0]) / len(data[1]):.1f} a sequence")
 
     model, first = Model(CONFIG), 0
     optimizer = optimizer_for(model)
@@ -205,14 +212,14 @@ def main():
 
     def held_out_loss():
         with torch.no_grad():
-            return np.mean([loss_of(*rows(held_ids, held_starts, np.arange(i, i + args.batch), args.length)).item()
+            return np.mean([loss_of(*rows(held, np.arange(i, i + args.batch), args.length)).item()
                             for i in range(0, 513 - args.batch, args.batch)])
 
     began = saved = exported = shown = time.time()
     total = 0.0
     for step in range(first, args.steps):
         for group in optimizer.param_groups: group["lr"] = learning_rate(step, args.steps, args.lr)
-        loss = loss_of(*rows(ids, starts, order[step * args.batch:(step + 1) * args.batch], args.length))
+        loss = loss_of(*rows(data, order[step * args.batch:(step + 1) * args.batch], args.length))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(); optimizer.zero_grad()
