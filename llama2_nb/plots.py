@@ -29,14 +29,14 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
 
 def _plain(ax) -> None: ax.spines[["top", "right"]].set_visible(False)
 
-# %% ../nbs/20_plots.ipynb #c2b188b3
+# %% ../nbs/20_plots.ipynb #3cb34e90
 def label(piece: bytes) -> str:   # a piece of a vocabulary → text for a picture
     "The piece with its spaces visible."
     return piece.decode("utf-8", "replace").strip("\n").replace(" ", "␣").replace("<0x0A>", "↵")
 
-def _token_ticks(axis, tokens: list[str], most: int = 40) -> None:
+def _token_ticks(axis, tokens: list[str], most: int = 40, size: float | None = None) -> None:
     step = -(-len(tokens) // most)   # long sequences: every n-th label, so that none overlap
-    axis.set_ticks(range(0, len(tokens), step), tokens[::step], size=8 if len(tokens) <= 24 else 6.5)
+    axis.set_ticks(range(0, len(tokens), step), tokens[::step], size=size or (8 if len(tokens) <= 24 else 6.5))
 
 # %% ../nbs/20_plots.ipynb #a7b10945
 def hexdump(
@@ -191,7 +191,7 @@ def attention_heads(
     fig.suptitle(title)
     return fig
 
-# %% ../nbs/20_plots.ipynb #a1869b17
+# %% ../nbs/20_plots.ipynb #c8894176
 def attention_steps(
     scores: np.ndarray,   # (T, T) scaled scores of one head, before the mask
     tokens: list[str],
@@ -201,14 +201,14 @@ def attention_steps(
     masked = np.where(np.tri(T) > 0, scores, -np.inf)
     exps = np.exp(masked - masked.max(-1, keepdims=True)); weights = exps / exps.sum(-1, keepdims=True)
     fig, axes = _figure(11, 4.3, 1, 3)
-    limit = np.abs(scores).max()
+    limit, size = np.abs(scores).max(), 8 if T <= 16 else 5
     panels = ((scores, "scores", SCORES, -limit),
               (np.where(np.tri(T) > 0, scores, np.nan), "masked scores", SCORES, -limit),
               (weights, "weights", WEIGHTS, 0))
     for ax, (a, title, cmap, low) in zip(axes, panels):
         im = ax.imshow(a if title == "scores" else _triangle(a), cmap=cmap,
                        vmin=low, vmax=limit if low else 1)
-        _token_ticks(ax.xaxis, tokens); _token_ticks(ax.yaxis, tokens); ax.tick_params(axis="x", rotation=90)
+        _token_ticks(ax.xaxis, tokens, size=size); _token_ticks(ax.yaxis, tokens, size=size); ax.tick_params(axis="x", rotation=90)
         ax.set_title(title); fig.colorbar(im, shrink=0.6)
     axes[0].set(xlabel="key", ylabel="query"); fig.tight_layout()
     return fig
@@ -248,7 +248,7 @@ def cache_filling(
            title=f"{pos} of {k.shape[1]} positions filled")
     return fig
 
-# %% ../nbs/20_plots.ipynb #3cc1b2ab
+# %% ../nbs/20_plots.ipynb #889bd4e9
 def residual_stream(
     stream: np.ndarray,   # (n_layers + 1,) size of the stream: embedding, then after each block
     att: np.ndarray,      # (n_layers,) size of what attention added
@@ -276,7 +276,7 @@ def logit_lens(
     for row, line in enumerate(words):
         for column, word in enumerate(line):
             ax.text(column, row, word, ha="center", va="center", size=9 if len(tokens) < 10 else 8)
-    ax.set_xticks(range(len(tokens)), tokens)
+    ax.set_xticks(range(len(tokens)), tokens, size=10 if len(tokens) <= 10 else 8)
     ax.set_yticks(range(len(words)), rows or ["embedding", *(f"block {i}" for i in range(len(words) - 1))])
     ax.set(xlabel="after this token", title=title)
     return fig
@@ -323,11 +323,11 @@ def surprise_text(
     ax.set_title(title, size=10); ax.axis("off")
     return fig
 
-# %% ../nbs/20_plots.ipynb #b7853806
+# %% ../nbs/20_plots.ipynb #9f162302
 def terminal(text: str, width: int = 100):   # → figure
     "A terminal session as a picture: light text on a dark ground, long lines wrapped at `width`."
-    lines = [part for line in text.rstrip("\n").split("\n")
-             for part in textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""]]
+    lines = [part.lstrip(" ") if n else part for line in text.rstrip("\n").split("\n") for n, part in enumerate(
+             textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""])]
     fig, ax = _figure(9, 0.19 * len(lines) + 0.3)
     fig.patch.set_facecolor("#1E1E1E"); ax.set_position([0, 0, 1, 1])
     for row, line in enumerate(lines):
