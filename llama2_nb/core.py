@@ -77,7 +77,7 @@ def write_tokens(
         yield next_id
         todo = [next_id]
 
-# %% ../nbs/08_core.ipynb #177427e2
+# %% ../nbs/08_core.ipynb #ed949996
 @dataclass(frozen=True)
 class Llama:
     "A loaded model with its vocabulary. It never changes, so any number of threads may share it."
@@ -93,14 +93,13 @@ class Llama:
         path = find_model(model)
         transformer = Transformer(Checkpoint.open(path), backend)
         vocab_size = transformer.config.vocab_size
-        return cls(transformer,
-                   Tokenizer.open(find_tokenizer(path, vocab_size) if tokenizer is None else tokenizer, vocab_size), path)
+        if tokenizer is None: tokenizer = find_tokenizer(path, vocab_size)
+        return cls(transformer, Tokenizer.open(tokenizer, vocab_size), path)
 
     def tokens(self, prompt: str = "", *, steps: int = 256, temperature: float = 1.0, top_p: float = 0.9,
                seed: int | None = None, sampler: Sampler | None = None) -> Iterator[int]:
         """Token ids after BOS, the prompt's included; ends before BOS, at `steps` positions or at seq_len.
-
-        `sampler` replaces the three options before it. Raises `ValueError` for options or a prompt that can't be."""
+        `sampler` replaces the three options before it. Raises `ValueError` for what can't be."""
         steps = count_steps(steps, self.model.config.seq_len)
         sampler = sampler or Sampler(temperature, top_p, seed)
         ids = self.tokenizer.encode(check_prompt(prompt))
