@@ -43,7 +43,7 @@ SeedOption = Annotated[Optional[int],
     typer.Option("--seed", "-s", help="The same seed tells the same story. Default: the time.")]
 BackendOption = Annotated[str, typer.Option("--backend", help="What computes: auto or numpy.")]
 
-# %% ../nbs/09_cli.ipynb #098ef60b
+# %% ../nbs/09_cli.ipynb #33918f01
 LIMIT = 2**20   # characters: more is not read from standard input
 
 def _drop(stream) -> None:
@@ -61,15 +61,15 @@ def _print(pieces: Iterator[str]) -> None:
     "Write text to stdout as it comes."
     for piece in pieces: print(piece, end="", flush=True)
 
-def _read(read) -> str:
-    "What `read`, a method of standard input, gives, but never without a bound."
-    text = read(LIMIT + 1) if sys.stdin else ""
+def _read(method: str) -> str:   # "read" or "readline"
+    "What standard input gives, but never without a bound; nothing if it is closed."
+    text = getattr(sys.stdin, method)(LIMIT + 1) if sys.stdin else ""
     if len(text) > LIMIT: raise ValueError(f"standard input: expected at most {LIMIT} characters, found more")
     return text
 
 def _text(text: str) -> str:
     "A text of the command line; '-' stands for standard input."
-    return _read(lambda n: sys.stdin.read(n)) if text == "-" else text
+    return _read("read") if text == "-" else text
 
 @app.callback(invoke_without_command=True)
 def _options(
@@ -119,7 +119,7 @@ def generate(
     print(flush=True)
     _say(f"{meter.report()}, seed {sampler.seed}")
 
-# %% ../nbs/09_cli.ipynb #e828599d
+# %% ../nbs/09_cli.ipynb #f5d60719
 @app.command(epilog="For example: llama2-nb chat -t 0.7 -i \"Tell me a story about a brave rabbit.\"")
 def chat(
     message: Annotated[Optional[str], typer.Option(
@@ -147,7 +147,7 @@ def chat(
 def _ask() -> str:
     "The user's next line; empty at the end of the input."
     print("User: ", end="", flush=True)
-    line = _read(lambda n: sys.stdin.readline(n))
+    line = _read("readline")
     if not line: print(flush=True)
     return line.strip("\r\n")
 

@@ -26,7 +26,7 @@ def embedded_model() -> Path:   # path of the checkpoint that ships inside the p
 class CheckpointError(ValueError):
     "A model file that can't be used. The message names the field, what was expected and what was found."
 
-# %% ../nbs/00_config.ipynb #2b315ede
+# %% ../nbs/00_config.ipynb #d15d962c
 @dataclass(frozen=True)
 class Config:
     """The shape of a Llama: the seven numbers of its header,
@@ -42,7 +42,8 @@ class Config:
 
     def __post_init__(self):
         for f in fields(self)[:7]:   # NumPy's integers become Python's, which can't overflow
-            if isinstance(value := getattr(self, f.name), Integral): object.__setattr__(self, f.name, int(value))
+            value = getattr(self, f.name)
+            if isinstance(value, Integral): object.__setattr__(self, f.name, int(value))
         check_config(self)
 
     @property
@@ -135,14 +136,13 @@ def other_format(data: bytes) -> str | None:   # a name, or None for what may be
     if data[8:10] in (b'{"', b"{ ") and data[4:8] == bytes(4): return "a safetensors file"
     return next((name for magic, name in FORMATS.items() if start.startswith(magic)), None)
 
-# %% ../nbs/00_config.ipynb #527f71c1
+# %% ../nbs/00_config.ipynb #c98325f4
 def _swapped(values: tuple[int, ...]) -> tuple[int, ...]:
     "The same four-byte words, read in the other byte order."
     return struct.unpack(f">{len(values)}i", struct.pack(f"<{len(values)}i", *values))
 
-def _config(values: tuple[int, ...], shared: bool | None = None) -> Config:   # None: by the sign of vocab_size
-    "A `Config` of seven numbers from a header; says so if they make sense only in the other byte order."
-    def make(v): return Config(*v[:5], *(v[5:] if shared is not None else (abs(v[5]), v[6])), v[5] > 0 if shared is None else shared)
+def _either_order(make, values: tuple[int, ...]) -> Config:   # make: numbers of a header → Config
+    "What `make` makes of the numbers; says so if they make sense only in the other byte order."
     try: return make(values)
     except CheckpointError as e:
         try: make(_swapped(values))
@@ -150,7 +150,7 @@ def _config(values: tuple[int, ...], shared: bool | None = None) -> Config:   # 
         raise CheckpointError("header: expected little-endian numbers, found big-endian ones "
                               f"(dim {values[0]} would be {_swapped(values)[0]})") from None
 
-# %% ../nbs/00_config.ipynb #68372691
+# %% ../nbs/00_config.ipynb #3e705197
 def parse_header(data: bytes) -> Header:   # of the first 256 bytes of a file, or all of a shorter one
     "Read the head of a checkpoint of any version and check every field. Raises `CheckpointError`."
     if not data: raise CheckpointError("file: expected a checkpoint, found an empty file")
@@ -166,15 +166,15 @@ def parse_header(data: bytes) -> Header:   # of the first 256 bytes of a file, o
 def _parse_legacy(data: bytes) -> Header:
     values = struct.unpack_from("<7i", data)
     if values[5] in (0, -2**31): raise CheckpointError(f"vocab_size: expected a number of tokens, found {values[5]}")
-    return Header(_config(values))
+    return Header(_either_order(lambda v: Config(*v[:5], abs(v[5]), v[6], v[5] > 0), values))
 
-# %% ../nbs/00_config.ipynb #9c5ea538
+# %% ../nbs/00_config.ipynb #736a1701
 def _parse_versioned(data: bytes) -> Header:
     version, *values, shared = struct.unpack_from("<i7iB", data, 4)
     if version not in (1, 2):
         raise CheckpointError(f"version: expected 1 or 2 after the magic word, found {version}")
     if shared not in (0, 1): raise CheckpointError(f"shared_classifier: expected 0 or 1, found {shared}")
-    config = _config(tuple(values), bool(shared))
+    config = _either_order(lambda v: Config(*v, bool(shared)), tuple(values))
     group_size = struct.unpack_from("<i", data, 37)[0] if version == 2 else None
     if version == 2 and group_size <= 0:
         raise CheckpointError(f"group_size: expected a positive number, found {group_size}")

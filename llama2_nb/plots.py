@@ -191,7 +191,7 @@ def attention_heads(
     fig.suptitle(title)
     return fig
 
-# %% ../nbs/20_plots.ipynb #c8894176
+# %% ../nbs/20_plots.ipynb #886ab032
 def attention_steps(
     scores: np.ndarray,   # (T, T) scaled scores of one head, before the mask
     tokens: list[str],
@@ -208,7 +208,8 @@ def attention_steps(
     for ax, (a, title, cmap, low) in zip(axes, panels):
         im = ax.imshow(a if title == "scores" else _triangle(a), cmap=cmap,
                        vmin=low, vmax=limit if low else 1)
-        _token_ticks(ax.xaxis, tokens, size=size); _token_ticks(ax.yaxis, tokens, size=size); ax.tick_params(axis="x", rotation=90)
+        for axis in ax.xaxis, ax.yaxis: _token_ticks(axis, tokens, size=size)
+        ax.tick_params(axis="x", rotation=90)
         ax.set_title(title); fig.colorbar(im, shrink=0.6)
     axes[0].set(xlabel="key", ylabel="query"); fig.tight_layout()
     return fig

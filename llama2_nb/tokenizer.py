@@ -159,7 +159,7 @@ class StreamDecoder:
         "The end of the text: what is left of an unfinished character, as U+FFFD."
         return self._utf8.decode(b"", final=True)
 
-# %% ../nbs/02_tokenizer.ipynb #726522c0
+# %% ../nbs/02_tokenizer.ipynb #d75ff1c0
 class Tokenizer:
     "A vocabulary: cuts text into token ids, exactly as llama2.c does, and joins them again."
 
@@ -169,7 +169,8 @@ class Tokenizer:
             raise TokenizerError(f"scores: expected {len(pieces)} numbers, found {len(scores)}, or NaN among them")
         self.pieces, self.scores = pieces, scores
         numbered = [(piece, id) for id, piece in enumerate(pieces)][::-1]
-        self._ids = dict(numbered) | {piece: 3 + byte for byte, piece in enumerate(BYTES)}   # twice the same: the lowest id
+        # the same piece twice: the lowest id, but a byte is always its own token
+        self._ids = dict(numbered) | {piece: 3 + byte for byte, piece in enumerate(BYTES)}
         # llama2.c merges nothing below
         self._rank = {piece: -scores[id] for piece, id in numbered if scores[id] > -1e10}
 
