@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
@@ -15,9 +15,16 @@ def words(key: str) -> list[str]:
     return cfg.get(key, "").split()
 
 
-notebook, dev, oracles = words("notebook_requirements"), words("dev_requirements"), words("oracles_requirements")
+notebook, dev = words("notebook_requirements"), words("dev_requirements")
+extras = {name: words(f"{name}_requirements") for name in ("playground", "browser", "oracles")}
+
+
+class Project(Distribution):
+    has_data = Distribution.has_data_files   # the name under which an editable install looks for it
+
 
 setup(
+    distclass=Project,
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
@@ -31,7 +38,9 @@ setup(
     package_data={cfg["lib_path"]: ["models/*.bin"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
-    extras_require={"notebook": notebook, "dev": notebook + dev, "oracles": oracles},
+    # where Voilà looks for templates: a page that asks nothing of the network
+    data_files=[("share/jupyter/voila/templates/llama2_nb", ["llama2_nb/voila/conf.json", "llama2_nb/voila/index.html.j2"])],
+    extras_require={"notebook": notebook, "dev": notebook + dev, **extras, "browser": extras["playground"] + extras["browser"]},
     entry_points={"console_scripts": words("console_scripts"), "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Education", "Programming Language :: Python :: 3"],
     zip_safe=False,
