@@ -77,7 +77,7 @@ def write_tokens(
         yield next_id
         todo = [next_id]
 
-# %% ../nbs/08_core.ipynb #ed949996
+# %% ../nbs/08_core.ipynb #3ae8523d
 @dataclass(frozen=True)
 class Llama:
     "A loaded model with its vocabulary. It never changes, so any number of threads may share it."
@@ -88,10 +88,11 @@ class Llama:
     @classmethod
     def load(cls, model: str | os.PathLike | None = None,     # None: the embedded model; a path; a known name
              tokenizer: str | os.PathLike | None = None, *,   # None: the file beside the checkpoint
-             backend: str = "auto") -> "Llama":
+             backend: str = "auto",         # "numpy", "numba", or "auto": what pays, of what is installed
+             threads: int | None = None) -> "Llama":   # of Numba; None: by the size of the model
         "Open a checkpoint and its vocabulary. Raises `CheckpointError` or `TokenizerError`."
         path = find_model(model)
-        transformer = Transformer(Checkpoint.open(path), backend)
+        transformer = Transformer(Checkpoint.open(path), backend, threads)
         vocab_size = transformer.config.vocab_size
         if tokenizer is None: tokenizer = find_tokenizer(path, vocab_size)
         return cls(transformer, Tokenizer.open(tokenizer, vocab_size), path)
@@ -120,7 +121,7 @@ class Llama:
         "Begin a conversation; options as for `Chat`."
         return Chat(self, system, **options)
 
-# %% ../nbs/08_core.ipynb #531d24b4
+# %% ../nbs/08_core.ipynb #e5e8b88f
 def stream(prompt: str = "", *,
            model: str | os.PathLike | None = None,       # None: the embedded model; a path; a known name
            tokenizer: str | os.PathLike | None = None,   # None: the file beside the checkpoint
@@ -128,17 +129,18 @@ def stream(prompt: str = "", *,
            temperature: float = 1.0,                     # 0: always the most probable token
            top_p: float = 0.9,                           # size of the nucleus; 0 or 1: all tokens
            seed: int | None = None,                      # None or 0: from the time
-           backend: str = "auto") -> Iterator[str]:
+           backend: str = "auto",                        # "numpy", "numba", or "auto": what pays
+           threads: int | None = None) -> Iterator[str]:   # of Numba; None: by the size of the model
     "Yield a text piece by piece as it is written, beginning with the prompt."
-    llama = Llama.load(model, tokenizer, backend=backend)
+    llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
     return llama.stream(prompt, steps=steps, temperature=temperature, top_p=top_p, seed=seed)
 
 def generate(prompt: str = "", *, model: str | os.PathLike | None = None,
              tokenizer: str | os.PathLike | None = None, steps: int = 256, temperature: float = 1.0,
-             top_p: float = 0.9, seed: int | None = None, backend: str = "auto") -> str:
+             top_p: float = 0.9, seed: int | None = None, backend: str = "auto", threads: int | None = None) -> str:
     "The whole text, as llama2.c would print it, without its last newline; arguments as for `stream`."
     return "".join(stream(prompt, model=model, tokenizer=tokenizer, steps=steps, temperature=temperature,
-                          top_p=top_p, seed=seed, backend=backend))
+                          top_p=top_p, seed=seed, backend=backend, threads=threads))
 
 # %% ../nbs/08_core.ipynb #9d26e7e1
 def render_turn(user: str, system: str = "") -> str:

@@ -6,7 +6,7 @@
 __all__ = ['SCORES', 'WEIGHTS', 'MATRIX', 'PROBABILITY', 'SURPRISE', 'SERIES', 'SOFT', 'label', 'hexdump', 'file_map', 'matrix',
            'token_boxes', 'merge_ladder', 'rope_arrows', 'rope_bands', 'attention_heads', 'attention_steps',
            'head_wiring', 'cache_filling', 'residual_stream', 'logit_lens', 'next_token_bars', 'surprise_text',
-           'terminal']
+           'roofline', 'terminal']
 
 # %% ../nbs/20_plots.ipynb #319d17e1
 import textwrap
@@ -322,6 +322,22 @@ def surprise_text(
             ax.text(x + i + 0.5, y, c, family="monospace", size=8.5, ha="center", va="center")
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.6, 0.6))
     ax.set_title(title, size=10); ax.axis("off")
+    return fig
+
+# %% ../nbs/20_plots.ipynb #bbcf289d
+def roofline(
+    reached: dict[str, float],   # name → what was measured
+    roof: float,                 # the most that is possible
+    title: str = "",
+):                               # → figure
+    "Bars below a line: what was measured, and the bound."
+    fig, ax = _figure(7, 0.45 * len(reached) + 1)
+    ax.barh(range(len(reached)), list(reached.values()), color=SERIES[0], height=0.6)
+    ax.axvline(roof, color=SERIES[1], ls="--"); ax.invert_yaxis()
+    ax.set_yticks(range(len(reached)), list(reached))
+    ax.text(roof, -0.62, f"bound: {roof:,.0f}", ha="center", va="bottom", color=SERIES[1], size=9)
+    for y, x in enumerate(reached.values()): ax.text(x, y, f" {x:,.0f}", va="center", size=9)
+    ax.set(xlim=(0, 1.15 * max(roof, *reached.values())), xlabel=title); _plain(ax)
     return fig
 
 # %% ../nbs/20_plots.ipynb #9f162302
