@@ -6,21 +6,21 @@
 __all__ = ['COMPILED_PARAMETERS', 'CHUNK', 'attention_half', 'ffn_half', 'run_blocks', 'check_tokens', 'choose_backend',
            'Transformer']
 
-# %% ../nbs/06_transformer.ipynb #4e6cf4de
+# %% ../nbs/06_transformer.ipynb #b655c88a
 from importlib.util import find_spec
 
 import numpy as np
 
-from .attention import KVCache, attention
+from .attention import KVCache, KVCaches, attention, attention_many
 from .checkpoint import Checkpoint, Weights
 from .config import Config, count_parameters
 from .ops import rmsnorm, swiglu
 from .rope import rope_cos_sin, rope_frequencies, rotate
 
-# %% ../nbs/06_transformer.ipynb #4e342f9e
+# %% ../nbs/06_transformer.ipynb #79fc043d
 def attention_half(
     x: np.ndarray,                        # (T, dim) the residual stream
-    w: Weights, layer: int, cache: KVCache,
+    w: Weights, layer: int, cache: KVCache | KVCaches,
     cos: np.ndarray, sin: np.ndarray,     # (T, 1, head_size / 2) angles of these T positions
     keep,                                 # keep(name, value) is told every intermediate value
 ) -> np.ndarray:                          # (T, dim) what attention adds to the stream
@@ -32,7 +32,8 @@ def attention_half(
     v = (h @ w.wv[layer].T).reshape(T, c.n_kv_heads, c.head_size)
     keep("q", q); keep("k", k); keep("v", v)
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    heads, weights = attention(q, *cache.append(layer, k, v))
+    attend = attention_many if isinstance(cache, KVCaches) else attention
+    heads, weights = attend(q, *cache.append(layer, k, v))
     out = heads.reshape(T, c.dim) @ w.wo[layer].T
     keep("q_turned", q); keep("k_turned", k); keep("att", weights); keep("heads", heads); keep("att_out", out)
     return out
@@ -51,16 +52,16 @@ def ffn_half(
     keep("gate", gate); keep("value", value); keep("hidden", hidden); keep("ffn_out", out)
     return out
 
-# %% ../nbs/06_transformer.ipynb #6f03fcee
+# %% ../nbs/06_transformer.ipynb #0252390c
 def run_blocks(
     w: Weights,
     tokens: np.ndarray,        # (T,) ids
-    cache: KVCache,            # advanced by T
+    cache: KVCache | KVCaches, # advanced by T, or each of its T sessions by 1
     frequencies: np.ndarray,   # (head_size / 2,) of RoPE
     keep,                      # keep(name, value)
 ) -> np.ndarray:               # (T, dim) after the last norm
     "Embedding, every block, and the last norm."
-    cos, sin = rope_cos_sin(np.arange(cache.pos, cache.pos + len(tokens)), frequencies)
+    cos, sin = rope_cos_sin(cache.positions(len(tokens)), frequencies)
     x = w.token_embedding_table[tokens]
     keep("embedding", x)
     for layer in range(cache.config.n_layers):
@@ -68,11 +69,11 @@ def run_blocks(
         keep("after_att", x)
         x = x + ffn_half(x, w, layer, keep)
         keep("after_ffn", x)
-    cache.pos += len(tokens)
+    cache.advance(len(tokens))
     return rmsnorm(x, w.rms_final_weight)
 
-# %% ../nbs/06_transformer.ipynb #aad40dfa
-def check_tokens(tokens, cache: KVCache, c: Config) -> np.ndarray:   # (T,) ids that can be used as an index
+# %% ../nbs/06_transformer.ipynb #c6d38e4e
+def check_tokens(tokens, cache: KVCache | KVCaches, c: Config) -> np.ndarray:   # (T,) ids that can be used as an index
     "The tokens as an array, if they and the cache fit the model and there is room. Raises `ValueError`."
     tokens = np.asarray(tokens)
     if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
@@ -83,9 +84,13 @@ def check_tokens(tokens, cache: KVCache, c: Config) -> np.ndarray:   # (T,) ids 
                          f"found {tokens.min()} to {tokens.max()}")
     if cache.config != c:
         raise ValueError("cache: expected one of this model (new_cache), found one of another")
-    if cache.pos + len(tokens) > c.seq_len:
-        raise ValueError(f"cache: expected room for {len(tokens)} positions, "
-                         f"found {c.seq_len - cache.pos} left of {c.seq_len}")
+    need = len(tokens)
+    if isinstance(cache, KVCaches):
+        need = 1
+        if len(tokens) != len(cache.sessions):
+            raise ValueError(f"tokens: expected {len(cache.sessions)}, one for each session, found {len(tokens)}")
+    if need > cache.room:
+        raise ValueError(f"cache: expected room for {need} positions, found {cache.room} left of {c.seq_len}")
     return tokens.astype(np.intp)
 
 # %% ../nbs/06_transformer.ipynb #174a3cb9
@@ -101,7 +106,7 @@ def choose_backend(backend: str, c: Config) -> str:   # "numpy" or "numba"
     if backend == "auto": backend = "numba" if installed and count_parameters(c) >= COMPILED_PARAMETERS else "numpy"
     return backend
 
-# %% ../nbs/06_transformer.ipynb #17a513ad
+# %% ../nbs/06_transformer.ipynb #c9e422e8
 CHUNK = 256   # positions that go through the blocks together; bounds the memory of a long prompt
 
 class Transformer:
@@ -121,24 +126,29 @@ class Transformer:
         "An empty cache for one session of this model."
         return KVCache(self.config)
 
+    def new_caches(self, n: int) -> KVCaches:
+        "Room for up to n sessions that write side by side; none is at work yet."
+        return KVCaches(self.config, n)
+
     def forward(self,
                 tokens,                    # (T,) token ids; the positions after those in the cache
-                cache: KVCache, *,
+                cache: KVCache | KVCaches, # of one session; or of T sessions, which get a token each
+                *,
                 last_only: bool = False,   # the logits of the last position alone, as writing needs them
                 trace: dict | None = None, # gets every intermediate value: name → list, one entry a layer
                 ) -> np.ndarray:           # (T, vocab_size) float32 logits, or (1, vocab_size)
-        "Run T tokens through the model; advances the cache by T. Raises `ValueError` if they don't fit."
-        tokens, start = check_tokens(tokens, cache, self.config), cache.pos
-        if self._kernels and trace is None and len(tokens) == 1:
-            return self._kernels.forward(int(tokens[0]), cache)
+        "Run T tokens through the model; advances the cache. Raises `ValueError` if they don't fit."
+        tokens, start, many = check_tokens(tokens, cache, self.config), cache.pos, isinstance(cache, KVCaches)
+        if self._kernels and trace is None and (many or len(tokens) == 1):
+            return self._kernels.forward(tokens, cache)
         keep = ((lambda name, value: None) if trace is None
                 else (lambda name, value: trace.setdefault(name, []).append(value)))
-        size = CHUNK if trace is None else max(1, len(tokens))
+        size = CHUNK if trace is None and not many else max(1, len(tokens))
         hidden = np.zeros((0, self.config.dim), np.float32)
         try:
             for i in range(0, len(tokens), size):
                 chunk = run_blocks(self.weights, tokens[i:i + size], cache, self._frequencies, keep)
-                hidden = chunk[-1:] if last_only else np.concatenate([hidden, chunk])
+                hidden = chunk[-1:] if last_only and not many else np.concatenate([hidden, chunk])
             logits = hidden @ self.weights.wcls.T
         except BaseException:
             cache.pos = start   # the session goes on as if nothing had happened
