@@ -106,7 +106,7 @@ def choose_backend(backend: str, c: Config) -> str:   # "numpy" or "numba"
     if backend == "auto": backend = "numba" if installed and count_parameters(c) >= COMPILED_PARAMETERS else "numpy"
     return backend
 
-# %% ../nbs/06_transformer.ipynb #c9e422e8
+# %% ../nbs/06_transformer.ipynb #9546fb14
 CHUNK = 256   # positions that go through the blocks together; bounds the memory of a long prompt
 
 class Transformer:
@@ -147,7 +147,8 @@ class Transformer:
         hidden = np.zeros((0, self.config.dim), np.float32)
         try:
             for i in range(0, len(tokens), size):
-                chunk = run_blocks(self.weights, tokens[i:i + size], cache, self._frequencies, keep)
+                if self._kernels and trace is None: chunk = self._kernels.run_blocks(tokens[i:i + size], cache)
+                else: chunk = run_blocks(self.weights, tokens[i:i + size], cache, self._frequencies, keep)
                 hidden = chunk[-1:] if last_only and not many else np.concatenate([hidden, chunk])
             logits = hidden @ self.weights.wcls.T
         except BaseException:
