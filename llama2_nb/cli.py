@@ -96,7 +96,7 @@ class _Meter:
         if made < 1: return f"{self.n} tokens"
         return f"achieved tok/s: {made / (time.perf_counter() - self.first):.1f} ({self.n} tokens)"
 
-# %% ../nbs/09_cli.ipynb #934255ec
+# %% ../nbs/09_cli.ipynb #3d17e39b
 @app.command(epilog="For example: llama2-nb generate \"The little fox\" -t 0.8 -s 42")
 def generate(
     prompt: Annotated[str, typer.Argument(
@@ -108,11 +108,24 @@ def generate(
     temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
     model: ModelOption = None, tokenizer: TokenizerOption = None, backend: BackendOption = "auto",
     threads: ThreadsOption = None,
+    count: Annotated[int, typer.Option(
+        "--count", min=1, max=10**6, help="So many texts, side by side; each has the seed after that of the one before.")] = 1,
+    prompts: Annotated[Optional[str], typer.Option(
+        "--prompts", help="A file with a prompt in each line, to be told side by side; '-': standard input.")] = None,
+    progress: Annotated[bool, typer.Option("--progress", help="With several texts, show how many are complete.")] = False,
 ) -> None:
-    "Write a text."
+    "Write a text, or many."
     if prompt and prompt_option is not None:
         raise typer.BadParameter("expected the prompt once, found it as an argument and as --prompt")
+    if prompts is not None and (prompt or prompt_option is not None):
+        raise typer.BadParameter("expected one prompt or a file of them, found both")
     prompt = _text(prompt_option if prompt_option is not None else prompt)
+    if prompts is not None or count > 1:
+        texts = [p for p in ([prompt] if prompts is None else _lines(prompts)) for _ in range(count)]
+        llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
+        _generate_many(llama, texts, progress, steps=steps, temperature=temperature, top_p=top_p,
+                       seed=Sampler(temperature, top_p, seed).seed)
+        return
     sampler = Sampler(temperature, top_p, seed)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
     ids = llama.tokens(prompt, steps=steps, sampler=sampler)
@@ -120,6 +133,34 @@ def generate(
     _print(decode_stream(llama.tokenizer, meter.watch(ids)))
     print(flush=True)
     _say(f"{meter.report()}, seed {sampler.seed}")
+
+# %% ../nbs/09_cli.ipynb #903ffdd2
+def _lines(path: str) -> list[str]:
+    "The prompts in a file, one in each line; an empty line is the empty prompt."
+    if path == "-": text = _read("read")
+    else:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as f: text = f.read(LIMIT + 1)
+        except OSError as e: raise ValueError(f"{path}: can't be read: {e.strerror}") from None
+        if len(text) > LIMIT: raise ValueError(f"{path}: expected at most {LIMIT} characters, found more")
+    return text.removesuffix("\n").split("\n") if text else []
+
+def _generate_many(llama: Llama, prompts: list[str], progress: bool, *, seed: int, **options) -> None:
+    "Print the texts in order, each when it and all before it are complete."
+    began, n, printed, ready = time.perf_counter(), 0, 0, {}
+    complete = llama.tokens_many(prompts, seed=seed, **options)
+    if progress:
+        from tqdm import tqdm
+        complete = tqdm(complete, total=len(prompts), unit="text", file=sys.stderr)
+    for i, ids in complete:
+        ready[i] = ids
+        while printed in ready:
+            if printed: print("---")
+            ids = ready.pop(printed)
+            _print(decode_stream(llama.tokenizer, iter(ids)))
+            print(flush=True)
+            n += len(ids); printed += 1
+    _say(f"achieved tok/s: {n / (time.perf_counter() - began):.1f} ({printed} texts, {n} tokens), first seed {seed}")
 
 # %% ../nbs/09_cli.ipynb #1e6b648b
 @app.command(epilog="For example: llama2-nb chat -t 0.7 -i \"Tell me a story about a brave rabbit.\"")

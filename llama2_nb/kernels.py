@@ -496,7 +496,7 @@ def warm_up() -> None:
         prompt_blocks(w, c, np.array([0]), KVCache(c), np.ones(1, np.float32))
     finally: notice.cancel()
 
-# %% ../nbs/10_kernels.ipynb #06e5194a
+# %% ../nbs/10_kernels.ipynb #3a9b8e93
 @compiled
 def add_up(a):
     "The sum of an array: the least work that reads all of it."
@@ -505,13 +505,13 @@ def add_up(a):
     return total
 
 def read_bandwidth(threads: int, megabytes: int = 256) -> float:   # bytes per second
-    "How fast so many threads together read memory that is in no cache; the best of three."
-    a, best = np.ones(megabytes * 2**18, np.float32), 0.0
-    add_up(a[:16])
+    "How fast so many threads together read memory that is in no cache, for a third of a second or so."
+    a = np.ones(megabytes * 2**18, np.float32)
     shares = [a[i * len(a) // threads:(i + 1) * len(a) // threads] for i in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(3):
-            began = time.perf_counter()
+        list(pool.map(add_up, shares))   # the first time is not counted
+        began, rounds = time.perf_counter(), 0
+        while rounds < 3 or time.perf_counter() - began < 0.3:
             list(pool.map(add_up, shares))
-            best = max(best, a.nbytes / (time.perf_counter() - began))
-    return best
+            rounds += 1
+    return rounds * a.nbytes / (time.perf_counter() - began)
