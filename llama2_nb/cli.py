@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'BackendOption',
-           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'main']
+           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'main']
 
-# %% ../nbs/09_cli.ipynb #d36224ac
+# %% ../nbs/09_cli.ipynb #fac3578b
+import json
 import os
 import sys
 import time
@@ -242,6 +243,35 @@ def tokenize(
     if ids_only: print(*ids)
     else:
         for id in ids: print(f"{id:6} {tok.pieces[id].decode('utf-8', 'replace')!r}")
+
+# %% ../nbs/09_cli.ipynb #0a1164ff
+@app.command(epilog="For example: llama2-nb bench --shape 15M --peer ./run")
+def bench(
+    model: Annotated[Optional[str], typer.Argument(
+        metavar="[MODEL]", help="A checkpoint file, or a known name. Default: the built-in model.")] = None,
+    shape: Annotated[Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")] = None,
+    backend: BackendOption = "auto", threads: ThreadsOption = None,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Medians of so many rounds.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", "-n", min=1, help="Tokens to generate.")] = 200,
+    prompt: Annotated[int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")] = 200,
+    peer: Annotated[Optional[str], typer.Option(help="A llama2.c binary to run in turns with.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    "Measure how fast a model runs here."
+    from tempfile import TemporaryDirectory
+    from llama2_nb.bench import SHAPES, bench as measure, write_random
+    if shape is not None and (model is not None or shape not in SHAPES):
+        raise typer.BadParameter(f"expected a model or one of the shapes {', '.join(SHAPES)}, found {shape}"
+                                 + (f" and {model}" if model else ""))
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = find_model(model) if shape is None else os.path.join(folder, f"{shape}.bin")
+        if shape is not None: write_random(path, SHAPES[shape])
+        figures = measure(path, backend=backend, threads=threads, rounds=rounds, steps=steps, prompt=prompt, peer=peer)
+    if as_json: print(json.dumps(figures, indent=2)); return
+    for name, value in figures.items():
+        unit = " tokens/s" if name in ("generation", "prompt") or name.startswith("llama2.c") else ""
+        if name == "bandwidth": value, unit = value / 1e9, " GB/s"
+        print(f"  {name.replace('_', ' '):22} {value if isinstance(value, (str, type(None))) else format(value, ',' if isinstance(value, int) else ',.3g' if value < 1000 else ',.0f')}{unit}")
 
 # %% ../nbs/09_cli.ipynb #7d54c19e
 # ClickException: click's own, or the copy that newer versions of typer carry
