@@ -19,7 +19,7 @@ from stat import S_ISREG
 import numpy as np
 
 from .config import (CheckpointError, Config, Header, embedded_model, file_size, pack_header,
-                              parse_header, rope_table_shape, tensor_shapes)
+                              parse_header, rope_table_shape, tensor_bytes, tensor_shapes)
 
 # %% ../nbs/01_checkpoint.ipynb #ca40de4e
 NORMS = ("rms_att_weight", "rms_ffn_weight", "rms_final_weight")
@@ -33,17 +33,17 @@ def tensor_order(h: Header) -> dict[str, tuple[int, ...]]:   # name → shape, i
     return {**shapes, "freq_cis_real": table, "freq_cis_imag": table, **wcls}
 
 def tensor_offsets(h: Header) -> dict[str, tuple[int, tuple[int, ...]]]:   # name → (first byte, shape)
-    "Where each float32 tensor of a version 0 or 1 file begins."
+    "Where each tensor of a file begins."
     offsets, position = {}, h.size
     for name, shape in tensor_order(h).items():
         offsets[name] = position, shape
-        position += 4 * prod(shape)
+        position += tensor_bytes(h, name, shape)
     return offsets
 
 # %% ../nbs/01_checkpoint.ipynb #f96f3164
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Every tensor of a model: read-only float32 arrays;
+    """Every tensor of a model: read-only float32 arrays, or, of a version 2 file, `Q8` matrices (chapter 11);
     L = n_layers, a layer's matrices are (rows out, columns in)."""
     token_embedding_table: np.ndarray  # (vocab_size, dim)
     rms_att_weight: np.ndarray         # (L, dim)
@@ -63,7 +63,10 @@ def slice_weights(
     h: Header,
     data,          # all bytes of the file: bytes, or a memory map
 ) -> Weights:      # views of `data`, no copy
-    "See the bytes of a float32 checkpoint as named tensors."
+    "See the bytes of a checkpoint as named tensors. Raises `CheckpointError` if a scale is none."
+    if h.version == 2:
+        from llama2_nb.quantize import slice_q8   # chapter 11: int8 in groups
+        return slice_q8(h, data)
     views = {name: np.frombuffer(data, "<f4", prod(shape), start).reshape(shape)
              for name, (start, shape) in tensor_offsets(h).items() if not name.startswith("freq_cis")}
     return Weights(**{"wcls": views["token_embedding_table"]} | views)
@@ -89,7 +92,7 @@ def check_size(h: Header, found: int) -> None:   # found: bytes of the file
                   h.version)
     if found == file_size(twin):
         hint = (f"the size fits if the classifier is {'separate' if h.config.shared_classifier else 'shared'}"
-                ": is the sign of vocab_size wrong?")
+                f": is the {'shared flag at byte 36' if h.version else 'sign of vocab_size'} wrong?")
     raise CheckpointError(f"file size: expected {expected} bytes for this version {h.version} header, "
                           f"found {found} ({hint})")
 
@@ -104,20 +107,18 @@ class Checkpoint:
     def open(cls, path: str | os.PathLike, *,
              mmap: bool = True,   # False: read the whole file into memory instead of mapping it
              ) -> "Checkpoint":
-        "Open a version 0 or 1 file. Raises `CheckpointError` if anything about it is not as it must be."
+        "Open a file of any version. Raises `CheckpointError` if anything about it is not as it must be."
         with open_regular(path, CheckpointError) as f:
             try:
                 header = parse_header(f.read(256))
-                if header.version == 2: raise CheckpointError("version: expected 0 or 1 (float32), "
-                                                              "found 2 (int8), which this release can't read")
                 check_size(header, os.fstat(f.fileno()).st_size); f.seek(0)
                 data = MemoryMap(f.fileno(), 0, access=ACCESS_READ) if mmap else f.read()
                 if len(data) != file_size(header):
                     raise CheckpointError("file size: it changed while the file was read")
+                return cls(str(path), header, data)
             except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
             except (OSError, ValueError, MemoryError) as e:
                 raise CheckpointError(f"{path}: can't be read: {e}") from None
-        return cls(str(path), header, data)
 
     @property
     def config(self) -> Config: return self.header.config
@@ -187,6 +188,6 @@ def count_nonfinite(w: Weights) -> dict[str, int]:   # name → how many NaN or 
     "Look at every weight, a layer at a time."
     arrays = {name: array for name, array in vars(w).items()
               if name != "wcls" or array is not w.token_embedding_table}
-    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in array)
+    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in getattr(array, "scales", array))
               for name, array in arrays.items()}
     return {name: n for name, n in counts.items() if n}

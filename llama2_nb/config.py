@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KV_CACHE_LIMIT', 'MAGIC', 'FORMATS', 'embedded_model', 'CheckpointError', 'Config', 'kv_cache_bytes', 'check_config',
            'tensor_shapes', 'count_parameters', 'Header', 'pack_header', 'other_format', 'parse_header',
-           'rope_table_shape', 'file_size']
+           'check_group_size', 'rope_table_shape', 'tensor_bytes', 'file_size']
 
 # %% ../nbs/00_config.ipynb #e5e07d8e
 import struct
@@ -169,6 +169,13 @@ def _parse_legacy(data: bytes) -> Header:
     return Header(_either_order(lambda v: Config(*v[:5], abs(v[5]), v[6], v[5] > 0), values))
 
 # %% ../nbs/00_config.ipynb #736a1701
+def check_group_size(c: Config, group_size: int) -> None:
+    "Raise `CheckpointError` unless each matrix of a layer is a whole number of groups."
+    if group_size <= 0: raise CheckpointError(f"group_size: expected a positive number, found {group_size}")
+    for name, shape in tensor_shapes(c).items():
+        if not name.startswith("rms_") and (n := prod(shape[-2:])) % group_size:
+            raise CheckpointError(f"group_size: expected a divisor of {n} (a matrix of {name}), found {group_size}")
+
 def _parse_versioned(data: bytes) -> Header:
     version, *values, shared = struct.unpack_from("<i7iB", data, 4)
     if version not in (1, 2):
@@ -176,8 +183,7 @@ def _parse_versioned(data: bytes) -> Header:
     if shared not in (0, 1): raise CheckpointError(f"shared_classifier: expected 0 or 1, found {shared}")
     config = _either_order(lambda v: Config(*v, bool(shared)), tuple(values))
     group_size = struct.unpack_from("<i", data, 37)[0] if version == 2 else None
-    if version == 2 and group_size <= 0:
-        raise CheckpointError(f"group_size: expected a positive number, found {group_size}")
+    if version == 2: check_group_size(config, group_size)
     if any(data[41 if version == 2 else 37:256]):
         warnings.warn("header: expected zeros up to byte 256, found other bytes (ignored)", stacklevel=3)
     return Header(config, version, group_size)
@@ -187,7 +193,12 @@ def rope_table_shape(c: Config) -> tuple[int, int]:   # of each of the two table
     "Cosines and sines of old llama2.c files: kept in the format, read by no one."
     return c.seq_len, c.head_size // 2
 
+def tensor_bytes(h: Header, name: str, shape: tuple[int, ...]) -> int:   # bytes of a tensor in the file
+    "Four a number; in version 2, but for the norms, one a number and four a group."
+    n = prod(shape)
+    return n + 4 * (n // h.group_size) if h.version == 2 and not name.startswith("rms_") else 4 * n
+
 def file_size(h: Header) -> int:   # bytes
-    "The exact size of a float32 checkpoint with this header (versions 0 and 1)."
-    skipped = 2 * prod(rope_table_shape(h.config)) if h.version == 0 else 0
-    return h.size + 4 * (count_parameters(h.config) + skipped)
+    "The exact size of a checkpoint with this header."
+    skipped = 8 * prod(rope_table_shape(h.config)) if h.version == 0 else 0
+    return h.size + skipped + sum(tensor_bytes(h, *item) for item in tensor_shapes(h.config).items())

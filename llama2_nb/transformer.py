@@ -96,8 +96,11 @@ def check_tokens(tokens, cache: KVCache | KVCaches, c: Config) -> np.ndarray:   
 # %% ../nbs/06_transformer.ipynb #174a3cb9
 COMPILED_PARAMETERS = 10_000_000   # smaller models have told their story before Numba is imported
 
-def choose_backend(backend: str, c: Config) -> str:   # "numpy" or "numba"
+def choose_backend(backend: str, c: Config, int8: bool = False) -> str:   # "numpy" or "numba"
     "What a backend's name means for a model. Raises `ValueError` for another name, or without Numba."
+    if int8 and backend == "auto": return "numpy"
+    if int8 and backend == "numba":
+        raise ValueError("backend: expected 'auto' or 'numpy' for int8 weights (version 2), found 'numba'")
     if backend not in ("auto", "numpy", "numba"):
         raise ValueError(f"backend: expected 'auto', 'numba' or 'numpy', found {backend!r}")
     installed = backend != "numpy" and find_spec("numba") is not None
@@ -116,7 +119,8 @@ class Transformer:
                  backend: str = "numpy",         # "numpy", "numba", or "auto": what pays, of what is installed
                  threads: int | None = None):    # of Numba; None: by the size of the model
         self.config, self.weights = ckpt.config, ckpt.weights
-        self.backend, self._kernels = choose_backend(backend, self.config), None
+        int8 = not isinstance(self.weights.wq, np.ndarray)   # a version 2 file, chapter 11
+        self.backend, self._kernels = choose_backend(backend, self.config, int8), None
         if self.backend == "numba":
             from llama2_nb.kernels import Kernels   # chapter 10: the same, compiled
             self._kernels = Kernels(self.config, self.weights, threads)
