@@ -89,7 +89,7 @@ def check_size(h: Header, found: int) -> None:   # found: bytes of the file
     if found == expected: return
     hint = f"{abs(found - expected)} {'missing' if found < expected else 'too many'}"
     twin = Header(Config(**{**h.config.__dict__, "shared_classifier": not h.config.shared_classifier}),
-                  h.version)
+                  h.version, h.group_size)
     if found == file_size(twin):
         hint = (f"the size fits if the classifier is {'separate' if h.config.shared_classifier else 'shared'}"
                 f": is the {'shared flag at byte 36' if h.version else 'sign of vocab_size'} wrong?")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'BackendOption',
-           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'main']
+           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'main']
 
 # %% ../nbs/09_cli.ipynb #fac3578b
 import json
@@ -215,12 +215,19 @@ def inspect(
         rows = {f.name: value for f, value in zip(fields(c), astuple(c))}
         rows |= dict(head_size=c.head_size, kv_dim=c.kv_dim, kv_mul=c.kv_mul,
                      kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
+        if size := ckpt.header.group_size:   # version 2
+            n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
+            rows |= dict(group_size=size, int8_bytes=n, scale_bytes=4 * n // size)
         for name, value in rows.items():
             print(f"  {name:22} {value if isinstance(value, bool) else format(value, ',')}")
         for name, shape in tensor_shapes(c).items():
             share = prod(shape) / count_parameters(c)
             print(f"  {name:22} {str(shape):20} {share:6.1%} {'#' * round(40 * share)}")
         bad = count_nonfinite(ckpt.weights) if check_values else {}
+        if check_values and ckpt.header.version == 2:
+            from llama2_nb.quantize import count_lowest   # chapter 11
+            lowest = ", ".join(f"{n} in {name}" for name, n in count_lowest(ckpt.weights).items())
+            if lowest: warnings.warn(f"{path}: expected int8 from -127 to 127, found -128: {lowest} (used as they are)")
     if bad: raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity: "
                                   + ", ".join(f"{n} in {name}" for name, n in bad.items()))
     if check_values: print("  all weights are finite")
@@ -272,6 +279,29 @@ def bench(
         unit = " tokens/s" if name in ("generation", "prompt") or name.startswith("llama2.c") else ""
         if name == "bandwidth": value, unit = value / 1e9, " GB/s"
         print(f"  {name.replace('_', ' '):22} {value if isinstance(value, (str, type(None))) else format(value, ',' if isinstance(value, int) else ',.3g' if value < 1000 else ',.0f')}{unit}")
+
+# %% ../nbs/09_cli.ipynb #d45a16f2
+@app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")
+def quantize(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A float32 checkpoint, or a known name.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")],
+    group_size: Annotated[int, typer.Option(
+        "--group-size", min=1, max=2**31 - 1, help="So many weights share a scale; fewer, if it doesn't divide every row.")] = 64,
+) -> None:
+    "Write a checkpoint with weights of one byte, and say how far off they are."
+    from tqdm import tqdm
+    from llama2_nb.quantize import quantize_checkpoint   # chapter 11
+    path = find_model(source)
+    with Checkpoint.open(path) as ckpt: c = ckpt.config
+    with tqdm(total=count_parameters(c), unit="weight", unit_scale=True, file=sys.stderr, leave=False,
+              disable=not (sys.stderr and sys.stderr.isatty())) as bar:
+        header, errors = quantize_checkpoint(path, target, group_size, bar.update)
+    if header.group_size != group_size:
+        _say(f"groups of {header.group_size} instead of {group_size}, so that they divide rows of {c.dim} and {c.hidden_dim}")
+    before, after = os.stat(path).st_size, os.stat(target).st_size
+    print(f"{target}: version 2, groups of {header.group_size}, {after:,} bytes ({after / before:.1%} of {before:,})")
+    print(f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12} {'in scales':>11}")
+    for e in errors: print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
 
 # %% ../nbs/09_cli.ipynb #7d54c19e
 # ClickException: click's own, or the copy that newer versions of typer carry
