@@ -63,7 +63,7 @@ def slice_weights(
     h: Header,
     data,          # all bytes of the file: bytes, or a memory map
 ) -> Weights:      # views of `data`, no copy
-    "See the bytes of a checkpoint as named tensors. Raises `CheckpointError` if a scale is none."
+    "See the bytes of a checkpoint as named tensors. Raises `CheckpointError` if a scale is no number from 0 up."
     if h.version == 2:
         from llama2_nb.quantize import slice_q8   # chapter 11: int8 in groups
         return slice_q8(h, data)

@@ -286,7 +286,7 @@ def quantize(
     source: Annotated[str, typer.Argument(metavar="IN", help="A float32 checkpoint, or a known name.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")],
     group_size: Annotated[int, typer.Option(
-        "--group-size", min=1, max=2**31 - 1, help="So many weights share a scale; fewer, if it doesn't divide every row.")] = 64,
+        "--group-size", min=1, help="So many weights share a scale; fewer, if it doesn't divide every row.")] = 64,
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
@@ -297,7 +297,8 @@ def quantize(
               disable=not (sys.stderr and sys.stderr.isatty())) as bar:
         header, errors = quantize_checkpoint(path, target, group_size, bar.update)
     if header.group_size != group_size:
-        _say(f"groups of {header.group_size} instead of {group_size}, so that they divide rows of {c.dim} and {c.hidden_dim}")
+        _say(f"groups of {header.group_size} instead of {group_size}, "
+             f"so that they divide rows of {c.dim} and {c.hidden_dim}")
     before, after = os.stat(path).st_size, os.stat(target).st_size
     print(f"{target}: version 2, groups of {header.group_size}, {after:,} bytes ({after / before:.1%} of {before:,})")
     print(f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12} {'in scales':>11}")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'HALF', 'BLOCK', 'half_away', 'quantize', 'Q8', 'slice_q8', 'check_scales', 'count_lowest', 'int8_product',
-           'Transposed', 'weight_only', 'fit_group_size', 'TensorError', 'check_target', 'finite', 'write_q8',
+           'Transposed', 'weight_only', 'fit_group_size', 'check_target', 'TensorError', 'finite', 'write_q8',
            'quantize_checkpoint']
 
 # %% ../nbs/11_quantize.ipynb #195c9906
@@ -18,7 +18,7 @@ import numpy as np
 from .checkpoint import NORMS, Checkpoint, Weights, atomic_write, open_regular, tensor_offsets, tensor_order
 from .config import CheckpointError, Config, Header, pack_header
 
-# %% ../nbs/11_quantize.ipynb #8e2b65d3
+# %% ../nbs/11_quantize.ipynb #d1ec248d
 LEVELS = 127                                  # the largest int8 that is used; −128 would have no partner
 HALF = np.nextafter(np.float32(0.5), np.float32(0))   # the largest float32 below one half
 
@@ -26,6 +26,7 @@ def half_away(x: np.ndarray) -> np.ndarray:   # (...) float32 → (...) whole nu
     "Round to the nearest, halves away from zero, as C's `round`."
     return np.trunc(x + np.copysign(HALF, x))
 
+# %% ../nbs/11_quantize.ipynb #6cb9dc8e
 def quantize(
     x: np.ndarray,         # (..., n) float32, n a multiple of group_size
     group_size: int,
@@ -68,9 +69,9 @@ class Q8:
         places = np.asarray(i)[..., None] * self.shape[1] + np.arange(self.shape[1])   # in the matrix as one line
         return self.q[i] * self.scales[places // self.group_size]
 
-# %% ../nbs/11_quantize.ipynb #a79b68a8
+# %% ../nbs/11_quantize.ipynb #3d6fa06e
 def slice_q8(h: Header, data) -> Weights:   # data: all bytes of a version 2 file
-    "Its tensors as views: norms float32, matrices `Q8`. Raises `CheckpointError` for a scale that is none."
+    "Its tensors as views: norms float32, matrices `Q8`. Raises `CheckpointError` if a scale is no number from 0 up."
     views = {}
     for name, (start, shape) in tensor_offsets(h).items():
         if name in NORMS: views[name] = np.frombuffer(data, "<f4", prod(shape), start).reshape(shape); continue
@@ -82,7 +83,7 @@ def slice_q8(h: Header, data) -> Weights:   # data: all bytes of a version 2 fil
     return Weights(**{"wcls": views["token_embedding_table"]} | views)
 
 def check_scales(name: str, scales: np.ndarray) -> None:
-    "Raise `CheckpointError` for the first scale that is negative or no number."
+    "Raise `CheckpointError` for scales that are negative, infinite or NaN."
     if scales.view("<u4").max() < 0x7f800000: return        # their bits, read as integers, are in the same order
     wrong = scales[~((scales >= 0) & (scales < np.inf))]
     more = f" and {wrong.size - 1} more" if wrong.size > 1 else ""
@@ -139,12 +140,21 @@ def weight_only(w: Weights) -> Weights:
     "The same int8 weights, for activations that stay float32."
     return Weights(**{name: replace(m, activations="float32") if hasattr(m, "q") else m for name, m in vars(w).items()})
 
-# %% ../nbs/11_quantize.ipynb #0f603a73
+# %% ../nbs/11_quantize.ipynb #c6fcdac4
 def fit_group_size(c: Config, wanted: int = 64) -> int:   # the largest that `wanted` can become
     "A divisor of every row: of dim, and of hidden_dim, on which runq.c stumbles."
     if wanted < 1: raise ValueError(f"group_size: expected a whole number from 1 up, found {wanted}")
     return gcd(wanted, c.dim, c.hidden_dim)
 
+# %% ../nbs/11_quantize.ipynb #e9dd4149
+def check_target(src: str | os.PathLike, dst: str | os.PathLike) -> None:
+    "Raise `CheckpointError` unless `dst` is a file, or none yet, and not the source."
+    if os.path.exists(dst):
+        open_regular(dst, CheckpointError).close()
+        if os.path.exists(src) and os.path.samefile(src, dst):
+            raise CheckpointError(f"{dst}: expected another file than the source, found the same")
+
+# %% ../nbs/11_quantize.ipynb #b07765d5
 @dataclass(frozen=True)
 class TensorError:
     "How far a tensor's int8 are from what they stand for."
@@ -160,28 +170,25 @@ class TensorError:
         return cls(name, float(seen[:, 0].max()), float((squares / n) ** 0.5),
                    float((squares / weights) ** 0.5) if weights else 0.0, float(seen[:, 3].max()))
 
-# %% ../nbs/11_quantize.ipynb #e9dd4149
-def check_target(src: str | os.PathLike, dst: str | os.PathLike) -> None:
-    "Raise `CheckpointError` unless `dst` is a file, or none yet, and not the source."
-    if os.path.exists(dst):
-        open_regular(dst, CheckpointError).close()
-        if os.path.exists(src) and os.path.samefile(src, dst):
-            raise CheckpointError(f"{dst}: expected another file than the source, found the same")
-
-# %% ../nbs/11_quantize.ipynb #e2ad75cb
-def finite(a: np.ndarray) -> np.ndarray:
-    "The same array. Raises `ValueError` if it holds NaN or infinity."
-    if not np.isfinite(a).all(): raise ValueError("expected finite weights, found NaN or infinity")
+# %% ../nbs/11_quantize.ipynb #d103dc20
+def finite(name: str, a: np.ndarray) -> np.ndarray:
+    "The same array. Raises `CheckpointError` if it holds NaN or infinity."
+    if not np.isfinite(a).all(): raise CheckpointError(f"{name}: expected finite weights, found NaN or infinity")
     return a
 
-def write_q8(f, matrix: np.ndarray, group_size: int) -> np.ndarray:   # f: a binary file; matrix: (rows, columns)
+# %% ../nbs/11_quantize.ipynb #ae04ef27
+def write_q8(
+    f, name: str,         # a binary file, and what errors call the tensor
+    matrix: np.ndarray,   # (rows, columns) float32
+    group_size: int,
+) -> np.ndarray:          # (4,)
     """Write a float32 matrix as its int8, then its scales, a block at a time. Gives the largest |error|, the sums
-    of the squares of errors and weights, and the largest |error| / scale. Raises `ValueError` for NaN and infinity."""
+    of the squares of errors and weights, and the largest |error| / scale. Raises `CheckpointError` for NaN and infinity."""
     flat, step, kept, seen = matrix.reshape(-1), max(1, BLOCK // group_size) * group_size, [], np.zeros(4)
     for i in range(0, flat.size, step):
         w = flat[i:i + step].reshape(-1, group_size)
         q, scales = quantize(w, group_size)
-        f.write(q.data); kept.append(finite(scales))
+        f.write(q.data); kept.append(finite(name, scales))
         error = np.abs(q * scales - w)
         in_scales = np.divide(error, scales, out=np.zeros_like(error), where=scales > 0)
         seen = np.array([max(seen[0], error.max()), seen[1] + np.square(error).sum(dtype=float),
@@ -189,7 +196,7 @@ def write_q8(f, matrix: np.ndarray, group_size: int) -> np.ndarray:   # f: a bin
     f.write(np.concatenate(kept).astype("<f4", copy=False).data)
     return seen
 
-# %% ../nbs/11_quantize.ipynb #7d83823c
+# %% ../nbs/11_quantize.ipynb #3cb2ede9
 def quantize_checkpoint(
     src: str | os.PathLike,           # a checkpoint of version 0 or 1
     dst: str | os.PathLike,           # the file to write, of version 2
@@ -207,10 +214,11 @@ def quantize_checkpoint(
                 f.write(pack_header(h))
                 for name in tensor_order(h):
                     w, seen = getattr(ckpt.weights, name), []
-                    if name in NORMS: f.write(finite(w).data); progress(w.size); continue
+                    if name in NORMS: f.write(finite(name, w).data); progress(w.size); continue
                     for matrix in w.reshape(-1, *w.shape[-2:]):
-                        seen.append(write_q8(f, matrix, h.group_size)); progress(matrix.size)
+                        seen.append(write_q8(f, name, matrix, h.group_size)); progress(matrix.size)
                     errors.append(TensorError.of(name, w.size, np.array(seen)))
-        except OSError as e: raise CheckpointError(f"{dst}: can't be written: {e.strerror or e}") from None
-        except ValueError as e: raise CheckpointError(f"{src}: {name}: {e}") from None
+        except CheckpointError as e: raise CheckpointError(f"{src}: {e}") from None
+        except (OSError, ValueError) as e:
+            raise CheckpointError(f"{dst}: can't be written: {getattr(e, 'strerror', None) or e}") from None
     return h, errors
