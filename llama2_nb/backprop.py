@@ -205,12 +205,26 @@ def check_batch(tokens, targets, c: Config) -> tuple[np.ndarray, np.ndarray]:   
         if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
             raise ValueError(f"{name}: expected rows of whole numbers, found shape {ids.shape} of {ids.dtype}")
         if not (least <= ids.min() and ids.max() < c.vocab_size):
-            raise ValueError(f"{name}: expected ids from {least} to {c.vocab_size - 1}, found {ids.min()} to {ids.max()}")
+            raise ValueError(f"{name}: expected ids from {least} to {c.vocab_size - 1}, "
+                             f"found {ids.min()} to {ids.max()}")
     if tokens.shape != targets.shape:
         raise ValueError(f"targets: expected the shape of the tokens, {tokens.shape}, found {targets.shape}")
     if tokens.shape[1] > c.seq_len:
         raise ValueError(f"tokens: expected rows of at most {c.seq_len}, found {tokens.shape[1]}")
     return tokens.astype(np.intp), targets.astype(np.intp)
+
+# %% ../nbs/13_backprop.ipynb #f767a8b5
+def _blocks_backward(dx, w: Weights, rows: Rows, values: dict, grads: dict) -> np.ndarray:   # dx: (N, dim) → (N, dim)
+    "From the top of the stream to the bottom; keeps its gradients among the values."
+    cos, sin = rope_cos_sin(rows.positions(0), rope_frequencies(rows.config.head_size))
+    after_att, after_ffn = [], []
+    for layer in reversed(range(rows.config.n_layers)):
+        after_ffn.insert(0, dx)
+        dx = ffn_half_backward(dx, w, layer, values, grads)
+        after_att.insert(0, dx)
+        dx = attention_half_backward(dx, w, layer, rows, cos, sin, values, grads)
+    values.update(d_after_att=after_att, d_after_ffn=after_ffn, d_embedding=[dx])
+    return dx
 
 # %% ../nbs/13_backprop.ipynb #6d7f45e5
 def loss_and_grads(
@@ -220,7 +234,7 @@ def loss_and_grads(
     targets: np.ndarray,                  # (B, T) the ids that come next; −1: not to be learned
     trace: dict | None = None,            # gets the forward pass's values, and the gradients "d_…" of the stream
 ) -> tuple[float, dict[str, np.ndarray]]:   # mean loss in nats, and name → gradient, shaped as the weights
-    "One step of learning without the step: the loss of a batch, and its gradient for every weight."
+    "The loss of a batch, and its gradient for every weight. Raises `ValueError` if the batch doesn't fit the model."
     tokens, targets = check_batch(tokens, targets, config)
     w, values = as_weights(w), {}
     logits = forward_rows(w, config, tokens, values)
@@ -234,15 +248,3 @@ def loss_and_grads(
     else: grads["wcls"] = dwcls
     if trace is not None: trace.update(values, logits=[logits], dlogits=[dlogits])
     return loss, grads
-
-def _blocks_backward(dx: np.ndarray, w: Weights, rows: Rows, values: dict, grads: dict) -> np.ndarray:   # (N, dim) twice
-    "From the top of the stream to the bottom; keeps its gradients among the values."
-    cos, sin = rope_cos_sin(rows.positions(0), rope_frequencies(rows.config.head_size))
-    after_att, after_ffn = [], []
-    for layer in reversed(range(rows.config.n_layers)):
-        after_ffn.insert(0, dx)
-        dx = ffn_half_backward(dx, w, layer, values, grads)
-        after_att.insert(0, dx)
-        dx = attention_half_backward(dx, w, layer, rows, cos, sin, values, grads)
-    values.update(d_after_att=after_att, d_after_ffn=after_ffn, d_embedding=[dx])
-    return dx
