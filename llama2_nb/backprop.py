@@ -142,11 +142,16 @@ class Rows:
     def join(self, x: np.ndarray) -> np.ndarray:    # (B, heads, T, head_size) → (N, heads * head_size)
         return x.swapaxes(1, 2).reshape(self.B * self.T, -1)
 
-# %% ../nbs/13_backprop.ipynb #47633630
-def as_weights(w: Weights | dict[str, np.ndarray]) -> Weights:
-    "The tensors under their names; a dictionary without `wcls` shares the embedding table."
-    return w if not isinstance(w, dict) else Weights(**{"wcls": w["token_embedding_table"]} | w)
+# %% ../nbs/13_backprop.ipynb #9b7c7b52
+def as_weights(w: Weights | dict[str, np.ndarray], config: Config) -> Weights:
+    "The tensors under their names. Raises `ValueError` if one is missing or misshapen."
+    named, shapes = w if isinstance(w, dict) else vars(w), tensor_shapes(config)
+    for name, shape in shapes.items():
+        if (found := getattr(named.get(name), "shape", None)) != shape:
+            raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
+    return Weights(**{"wcls": named["token_embedding_table"]} | {name: named[name] for name in shapes})
 
+# %% ../nbs/13_backprop.ipynb #47633630
 def forward_rows(
     w: Weights | dict[str, np.ndarray],   # float32, or float64 for a check
     config: Config,
@@ -154,10 +159,10 @@ def forward_rows(
     trace: dict,                          # gets every intermediate value, as from `Transformer.forward`
 ) -> np.ndarray:                          # (B * T, vocab_size) logits
     "B rows of T tokens through the book's forward pass."
-    w, rows = as_weights(w), Rows(config, *tokens.shape)
+    w, rows = as_weights(w, config), Rows(config, *tokens.shape)
     keep = lambda name, value: trace.setdefault(name, []).append(value)
     hidden = run_blocks(w, tokens.reshape(-1), rows, rope_frequencies(config.head_size), keep)
-    keep("hidden_out", hidden)
+    keep("hidden_out", hidden)   # after the last norm
     return hidden @ w.wcls.T
 
 # %% ../nbs/13_backprop.ipynb #0da61091
@@ -188,7 +193,7 @@ def attention_half_backward(
     x, gain = trace["after_ffn"][layer - 1] if layer else trace["embedding"][0], w.rms_att_weight[layer]
     q, k, v, heads = (trace[name][layer] for name in ("q_turned", "k_turned", "v", "heads"))
     dheads, grads["wo"][layer] = linear_backward(heads.reshape(dy.shape), w.wo[layer], dy)
-    dq, dk, dv = attention_backward(q, *rows.append(layer, k, v), trace["att"][layer], dheads)
+    dq, dk, dv = attention_backward(q, rows.split(k), rows.split(v), trace["att"][layer], dheads)
     dq, dk = rotate_backward(dq, cos, sin), rotate_backward(rows.join(dk).reshape(k.shape), cos, sin)
     h, dh = rmsnorm(x, gain), 0
     for name, d in ("wq", dq), ("wk", dk), ("wv", rows.join(dv)):
@@ -236,7 +241,7 @@ def loss_and_grads(
 ) -> tuple[float, dict[str, np.ndarray]]:   # mean loss in nats, and name → gradient, shaped as the weights
     "The loss of a batch, and its gradient for every weight. Raises `ValueError` if the batch doesn't fit the model."
     tokens, targets = check_batch(tokens, targets, config)
-    w, values = as_weights(w), {}
+    w, values = as_weights(w, config), {}
     logits = forward_rows(w, config, tokens, values)
     loss, dlogits = cross_entropy(logits, targets.reshape(-1))
     grads = {name: np.empty(shape, logits.dtype) for name, shape in tensor_shapes(config).items()}
