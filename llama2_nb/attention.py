@@ -13,21 +13,23 @@ from .ops import softmax
 
 # %% ../nbs/05_attention.ipynb #3809a0c6
 def attention(
-    q: np.ndarray,   # (T, n_heads, head_size) turned queries of the last T positions
-    k: np.ndarray,   # (n_kv_heads, S, head_size) turned keys of all S positions, S ≥ T
-    v: np.ndarray,   # (n_kv_heads, S, head_size) values of all S positions
-) -> tuple[np.ndarray, np.ndarray]:   # (T, n_heads, head_size) and the weights (n_heads, T, S)
+    q: np.ndarray,   # (T, n_heads, head_size) turned queries of the last T positions; of B texts: (B * T, ...)
+    k: np.ndarray,   # (n_kv_heads, S, head_size) turned keys of all S positions, S ≥ T; of B texts: (B, ...)
+    v: np.ndarray,   # (n_kv_heads, S, head_size) values of all S positions; of B texts: (B, ...)
+) -> tuple[np.ndarray, np.ndarray]:   # as q, and the weights (n_heads, T, S); of B texts: (B, n_heads, T, S)
     "Causal grouped-query attention: query head h reads key/value head h // (n_heads / n_kv_heads)."
-    (T, n_heads, head_size), (n_kv_heads, S, _) = q.shape, k.shape
+    (*B, n_kv_heads, S, head_size), n_heads = k.shape, q.shape[1]
+    T = len(q) // B[0] if B else len(q)
     rows = n_heads // n_kv_heads * T                                    # queries that share a key/value head
-    q = q.swapaxes(0, 1).reshape(n_kv_heads, rows, head_size)
-    scores = q @ k.swapaxes(1, 2) * np.float32(head_size ** -0.5)       # (n_kv_heads, rows, S)
+    q = q.reshape(*B, T, n_heads, head_size).swapaxes(-3, -2).reshape(*B, n_kv_heads, rows, head_size)
+    scores = q @ k.swapaxes(-2, -1)                                     # (n_kv_heads, rows, S)
+    scores *= np.float32(head_size ** -0.5)
     if T > 1:                                                           # one last position sees everything
         future = np.arange(S) > np.arange(S - T, S)[:, None]            # (T, S)
-        np.copyto(scores.reshape(n_heads, T, S), -np.inf, where=future)
+        np.copyto(scores.reshape(*B, n_heads, T, S), -np.inf, where=future)
     weights = softmax(scores)
-    out = (weights @ v).reshape(n_heads, T, head_size).swapaxes(0, 1)
-    return out, weights.reshape(n_heads, T, S)
+    out = (weights @ v).reshape(*B, n_heads, T, head_size).swapaxes(-3, -2)
+    return out.reshape(-1, n_heads, head_size), weights.reshape(*B, n_heads, T, S)
 
 # %% ../nbs/05_attention.ipynb #898c51cb
 class KVCache:
