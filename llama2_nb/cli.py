@@ -257,28 +257,43 @@ def bench(
     model: Annotated[Optional[str], typer.Argument(
         metavar="[MODEL]", help="A checkpoint file, or a known name. Default: the built-in model.")] = None,
     shape: Annotated[Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise the random model first.")] = False,
     backend: BackendOption = "auto", threads: ThreadsOption = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Medians of so many rounds.")] = 5,
     steps: Annotated[int, typer.Option("--steps", "-n", min=1, help="Tokens to generate.")] = 200,
     prompt: Annotated[int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")] = 200,
-    peer: Annotated[Optional[str], typer.Option(help="A llama2.c binary to run in turns with.")] = None,
+    peer: Annotated[Optional[list[str]], typer.Option(
+        help="What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary. May be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     "Measure how fast a model runs here."
     from tempfile import TemporaryDirectory
     from llama2_nb.bench import SHAPES, bench as measure, write_random
+    if int8 and shape is None: raise typer.BadParameter("expected --shape with --int8, found none")
     if shape is not None and (model is not None or shape not in SHAPES):
         raise typer.BadParameter(f"expected a model or one of the shapes {', '.join(SHAPES)}, found {shape}"
                                  + (f" and {model}" if model else ""))
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = find_model(model) if shape is None else os.path.join(folder, f"{shape}.bin")
         if shape is not None: write_random(path, SHAPES[shape])
-        figures = measure(path, backend=backend, threads=threads, rounds=rounds, steps=steps, prompt=prompt, peer=peer)
+        if shape is not None and int8:
+            from llama2_nb.quantize import quantize_checkpoint
+            source, path = path, os.path.join(folder, f"{shape}_q80.bin")
+            quantize_checkpoint(source, path)
+        figures = measure(path, backend=backend, threads=threads, rounds=rounds, steps=steps, prompt=prompt, peers=peer or [])
     if as_json: print(json.dumps(figures, indent=2)); return
+    peers = figures.pop("peers")
+    _print_figures(figures)
+    for name, values in peers.items():
+        print(name)
+        _print_figures(values)
+
+def _print_figures(figures: dict) -> None:
+    units = dict.fromkeys(("generation", "prompt", "sixteen"), " tokens/s") | {"bandwidth": " bytes/s"}
     for name, value in figures.items():
-        unit = " tokens/s" if name in ("generation", "prompt") or name.startswith("llama2.c") else ""
-        if name == "bandwidth": value, unit = value / 1e9, " GB/s"
-        print(f"  {name.replace('_', ' '):22} {value if isinstance(value, (str, type(None))) else format(value, ',' if isinstance(value, int) else ',.3g' if value < 1000 else ',.0f')}{unit}")
+        if isinstance(value, float): value = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+        elif isinstance(value, int): value = f"{value:,}"
+        print(f"  {name.replace('_', ' '):22} {value}{units.get(name, '')}")
 
 # %% ../nbs/09_cli.ipynb #d45a16f2
 @app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")

@@ -26,7 +26,7 @@ def rmsnorm(
     eps: float = 1e-5,    # floor inside the square root
 ) -> np.ndarray:          # (..., dim)
     "Scale each row of `x` to unit root mean square, then by `weight` (Zhang & Sennrich 2019)."
-    mean_square = np.square(x).mean(axis=-1, keepdims=True)
+    mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]   # x · x is the sum of the squares
     return x * (1 / np.sqrt(mean_square + np.float32(eps))) * weight
 
 # %% ../nbs/03_ops.ipynb #4893f8aa
