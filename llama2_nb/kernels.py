@@ -147,11 +147,13 @@ def quantize_row(q, scales, x, group):
         top = np.int32(0)
         for i in range(g * group, (g + 1) * group): top = max(top, np.int32(bits[i] & np.int32(0x7fffffff)))   # of |x|
         scale = F(np.int32(top).view(np.float32) / F(127))
-        if scale < F(1.1754944e-38): scale = F(0)
-        scales[g], divisor = scale, scale if scale > 0 else F(1)
+        if scale < F(1.1754944e-38):   # too small to divide by
+            scales[g], q[g * group:(g + 1) * group] = F(0), 0
+            continue
+        scales[g] = scale
         for i in range(g * group, (g + 1) * group):
-            steps = x[i] / divisor if scale > 0 else F(0)
-            q[i] = np.int16(np.int32(steps + half) if steps >= 0 else np.int32(steps - half))
+            steps = x[i] / scale
+            q[i] = np.int16(np.int32(steps + (half if steps >= 0 else -half)))
 
 # %% ../nbs/10_kernels.ipynb #23b6cd62
 VNNI = bool(get_host_cpu_features().get("avx512vnni"))
@@ -600,7 +602,7 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=TEAM.__in
 
 # %% ../nbs/10_kernels.ipynb #96cd2538
 TEAM_PARAMETERS = 100_000   # a model of fewer is faster on one thread
-CACHE = 2**17   # so many floats of the hidden layer stay in a processor's second cache while the weights come by
+CACHE = 2**18   # so many floats of the hidden layer stay in a processor's caches while the weights come by
 
 def count_threads(threads: int | None, c: Config) -> int:
     "How many threads serve a model; None chooses by its size. Raises `ValueError`."
