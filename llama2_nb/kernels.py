@@ -9,7 +9,7 @@ __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_1x1', 'tile_4x1', 'tile_square
            'product_int8', 'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn', 'in_order', 'softmax',
            'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask',
            'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'call', 'is_called', 'serve', 'lead', 'Team',
-           'count_threads', 'as_argument', 'Kernels', 'warm_up', 'add_up', 'read_bandwidth']
+           'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
 # %% ../nbs/10_kernels.ipynb #6a02cb83
 import os
@@ -401,6 +401,7 @@ class Tensors(NamedTuple):
     rms_final: np.ndarray
     wcls: np.ndarray
 
+# %% ../nbs/10_kernels.ipynb #bea6b4ee
 class Scratch(NamedTuple):
     "What up to N rows are computed with."
     size: np.ndarray      # (2,) how many rows there are now, and of how many of the last the logits are wanted
@@ -425,6 +426,7 @@ class Scratch(NamedTuple):
     counter: np.ndarray   # (8,) of the barriers; alone on its cache line
     calls: np.ndarray     # (team, 8) for each thread the number of the call that it should answer
 
+# %% ../nbs/10_kernels.ipynb #bea6b4ef
 def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scratch:
     zeros = lambda *shape, dtype=np.float32: np.zeros(shape, dtype)
     rows = {name: zeros(N, dtype=np.int64) for name in ("tokens", "session", "pos")}
@@ -467,6 +469,7 @@ def attend_head(l, g, keys, values, s):
         for i in range(hs): keys[b, l, g, pos, i], values[b, l, g, pos, i] = k[i], s.v[r, g * hs + i]
     for r in range(N): ask(r, g, keys[s.session[r], l, g], values[s.session[r], l, g], s)
 
+# %% ../nbs/10_kernels.ipynb #9fc2eeb3
 @inner
 def add(x, more, start, stop):
     for r in range(len(x)):
@@ -614,11 +617,13 @@ def count_threads(threads: int | None, c: Config) -> int:
         raise ValueError(f"threads: expected a whole number from 1 to 256, found {threads}")
     return int(threads)
 
+# %% ../nbs/10_kernels.ipynb #96cd2539
 def as_argument(m) -> np.ndarray | Int8:   # m: an array, or a Q8 of `11_quantize`
     if isinstance(m, np.ndarray): return m
     scales = m.scales if m.scales.flags.aligned else m.scales.copy()   # after a group of odd size
     return Int8(m.q, scales, m.group_size, m.activations == "int8" and m.shape[-1] % m.group_size == 0)
 
+# %% ../nbs/10_kernels.ipynb #96cd253a
 class Kernels:
     "The compiled forward pass of a model."
 
@@ -656,21 +661,25 @@ class Kernels:
         logits = [self._run(part, cache, 1 if last_only else len(part)) for part in parts]
         return logits[-1] if last_only else np.concatenate(logits)
 
+# %% ../nbs/10_kernels.ipynb #96cd253b
 _WARM = set()   # the kinds of weights for which all is compiled
+
+def tiny_weights(c: Config, int8: bool) -> Tensors:
+    "Zeros, in arrays of the types that a file gives: read-only, and int8 with gaps between the layers of a stack."
+    def read_only(a: np.ndarray) -> np.ndarray: a.flags.writeable = False; return a
+    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray | Int8:
+        if name.startswith("rms") or not int8: return read_only(np.zeros(shape, np.float32))
+        (*layers, rows, columns), gap = shape, len(shape) - 1
+        return Int8(read_only(np.zeros((*layers, rows, gap * columns), np.int8)[..., ::gap]),
+                    read_only(np.zeros((*layers, gap * rows * columns), np.float32)[..., ::gap]), 1, False)
+    shapes = tensor_shapes(c)
+    return Tensors(*map(tensor, shapes, shapes.values()), tensor("wcls", shapes["token_embedding_table"]))
 
 def warm_up(int8: bool = False) -> None:
     "Compile, or load what was compiled, on a model of two numbers; says so if it takes a while."
     if int8 in _WARM: return
     c = Config(2, 1, 2, 1, 1, 1, 1)
-    w = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(c).items()} | {"wcls": np.zeros((1, 2), np.float32)}
-    if int8:   # a stack of layers has gaps, as in a file
-        gaps = lambda *shape: np.zeros((*shape[:-1], 8), np.int8)[..., :shape[-1]] if len(shape) == 3 else np.zeros(shape, np.int8)
-        w = {n: a if n.startswith("rms") else Int8(gaps(*a.shape), np.zeros((*a.shape[:-2], a[..., 0].size * 2 + 1), np.float32)[..., ::2 if a.ndim == 3 else 1], 1, False)
-             for n, a in w.items()}
-    w = Tensors(*w.values())
-    for tensor in w:   # read-only, as a mapped file is
-        for a in tensor[:2] if int8 and isinstance(tensor, Int8) else (tensor,): a.flags.writeable = False
-    cache, s = KVCaches(c, 1), new_scratch(c, 1, 1, 1, int8)
+    w, cache, s = tiny_weights(c, int8), KVCaches(c, 1), new_scratch(c, 1, 1, 1, int8)
     notice = threading.Timer(1, lambda: print("llama2-nb: compiling, once for this machine", file=sys.stderr))
     notice.start()
     try:
