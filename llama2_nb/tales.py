@@ -84,7 +84,7 @@ class Thing:
 
     def __str__(self): return f"{self.look} {self.noun}".strip()
     @property
-    def a(self): return a(str(self))
+    def a(self): "With an article."; return a(str(self))
 
 # %% ../nbs/12_tales.ipynb #a2b9712d
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Being:
     A = property(lambda self: self.a[0].upper() + self.a[1:])
     @property
     def full(self):
+        "The name, with the kind unless it is a child: Pip the dog."
         return f"{self.name} the {self.kind}" if self.name and self.kind not in ("girl", "boy") else str(self)
 
 # %% ../nbs/12_tales.ipynb #a2e51a7c
