@@ -58,13 +58,16 @@ PHRASES = dict(
 
 # %% ../nbs/12_tales.ipynb #c2846d03
 class Fork(NamedTuple):
+    "One of several branches."
     branches: tuple   # of patterns, each as likely as the others
 
 class Hole(NamedTuple):
+    "What something else must fill."
     key: str          # what fills it: "hero", "hero.his", "toy.noun"
 
 class Mark(NamedTuple):
-    sign: str         # for the next word: "a" gives it an article, "^" a capital
+    "What is done to the next word."
+    sign: str         # "a" gives it an article, "^" a capital
 
 def _hole(key):
     if key == "a": return (Mark("a"),)
@@ -195,7 +198,11 @@ def _branch(node, rest, at, marks, facts, nats):   # one attempt for each option
         chosen, known = follow(option)
         yield link(chosen, rest), at, marks, known, nats - math.log(times / len(options))
 
-def probability(nats): return sum(math.exp(-n) for n in nats)   # of a text that can be told in several ways
+def probability(
+    nats: list[float],   # of each derivation
+) -> float:
+    "The probability of a text that can be told in these ways."
+    return sum(math.exp(-n) for n in nats)
 
 # %% ../nbs/12_tales.ipynb #a2e51a7c
 GIRLS = """Lily Mia Anna Emma Rosa Nora Ella Ruby Clara Lucy Sara Zoe Amy Ivy Maya Lena Alice Molly Grace Hana
