@@ -15,8 +15,13 @@ def words(key: str) -> list[str]:
     return cfg.get(key, "").split()
 
 
-notebook, dev = words("notebook_requirements"), words("dev_requirements")
-extras = {name: words(f"{name}_requirements") for name in ("fast", "playground", "browser", "oracles")}
+names = ("fast", "chapters", "notebook", "dev", "playground", "browser", "docs", "release", "oracles")
+extras = {name: words(f"{name}_requirements") for name in names}
+extras["chapters"] += extras["dev"]                        # the chapters test themselves, and that takes nbdev and its kin
+extras["notebook"] += words("chapters_requirements")
+extras["dev"] = extras["notebook"] + extras["dev"]
+extras["docs"] = extras["chapters"] + extras["docs"]
+extras["browser"] = extras["playground"] + extras["browser"]
 
 
 class Project(Distribution):
@@ -40,7 +45,7 @@ setup(
     install_requires=words("requirements"),
     # where Voilà looks for templates: a page that asks nothing of the network
     data_files=[("share/jupyter/voila/templates/llama2_nb", ["llama2_nb/voila/conf.json", "llama2_nb/voila/index.html.j2"])],
-    extras_require={"notebook": notebook, "dev": notebook + dev, **extras, "browser": extras["playground"] + extras["browser"]},
+    extras_require=extras,
     entry_points={"console_scripts": words("console_scripts"), "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Education", "Programming Language :: Python :: 3"],
     zip_safe=False,

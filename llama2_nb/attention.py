@@ -42,10 +42,10 @@ class KVCache:
         self.v = np.zeros(shape, np.float32) if v is None else v
 
     @property
-    def room(self) -> int: return self.config.seq_len - self.pos   # positions that are left
+    def room(self) -> int: "Positions that are left."; return self.config.seq_len - self.pos
 
-    def positions(self, n: int) -> np.ndarray: return np.arange(self.pos, self.pos + n)   # (n,) the next ones
-    def advance(self, n: int) -> None: self.pos += n
+    def positions(self, n: int) -> np.ndarray: "(n,) the next ones."; return np.arange(self.pos, self.pos + n)
+    def advance(self, n: int) -> None: "Count n more positions as filled."; self.pos += n
 
     def append(self, layer: int,
                k: np.ndarray,   # (T, n_kv_heads, head_size) of T new positions
@@ -100,15 +100,15 @@ class KVCaches:
             here.k[:, :, :n], here.v[:, :, :n], here.pos = last.k[:, :, :n], last.v[:, :, :n], n
 
     @property
-    def pos(self) -> np.ndarray: return np.array([s.pos for s in self.sessions], np.int64)   # (B,)
+    def pos(self) -> np.ndarray: "(B,) of each."; return np.array([s.pos for s in self.sessions], np.int64)
     @pos.setter
     def pos(self, pos: np.ndarray) -> None:
         for session, p in zip(self.sessions, pos): session.pos = int(p)
 
     @property
-    def room(self) -> int: return min((s.room for s in self.sessions), default=0)
-    def positions(self, n: int) -> np.ndarray: return self.pos
-    def advance(self, n: int) -> None: self.pos = self.pos + 1
+    def room(self) -> int: "Positions that all have left."; return min((s.room for s in self.sessions), default=0)
+    def positions(self, n: int) -> np.ndarray: "(B,) the next of each; n is B."; return self.pos
+    def advance(self, n: int) -> None: "One more position in each."; self.pos = self.pos + 1
 
     def append(self, layer: int, k: np.ndarray, v: np.ndarray):   # k, v: (B, n_kv_heads, head_size), one position each
         "As `KVCache.append`, for all sessions; gives what `attention_many` takes."

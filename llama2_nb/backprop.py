@@ -129,17 +129,19 @@ class Rows:
     "B rows of T tokens side by side, to `run_blocks` in place of a cache; N = B * T positions, row behind row."
 
     def __init__(self, config: Config, B: int, T: int): self.config, self.B, self.T = config, B, T
-    def positions(self, n: int) -> np.ndarray: return np.tile(np.arange(self.T), self.B)   # (N,): each row begins at 0
-    def advance(self, n: int) -> None: pass
+    def positions(self, n: int) -> np.ndarray: "(N,): each row begins at 0."; return np.tile(np.arange(self.T), self.B)
+    def advance(self, n: int) -> None: "Nothing: rows don't grow."
 
     def append(self, layer: int, k: np.ndarray, v: np.ndarray):   # (N, n_kv_heads, head_size) each
         "The keys and values as `attention` takes them: (B, n_kv_heads, T, head_size)."
         return self.split(k), self.split(v)
 
-    def split(self, x: np.ndarray) -> np.ndarray:   # (N, heads, head_size) → (B, heads, T, head_size)
+    def split(self, x: np.ndarray) -> np.ndarray:
+        "(N, heads, head_size) → (B, heads, T, head_size), contiguous."
         return np.ascontiguousarray(x.reshape(self.B, self.T, *x.shape[1:]).swapaxes(1, 2))
 
-    def join(self, x: np.ndarray) -> np.ndarray:    # (B, heads, T, head_size) → (N, heads * head_size)
+    def join(self, x: np.ndarray) -> np.ndarray:
+        "(B, heads, T, head_size) → (N, heads * head_size): the way back from `split`."
         return x.swapaxes(1, 2).reshape(self.B * self.T, -1)
 
 # %% ../nbs/13_backprop.ipynb #9b7c7b52

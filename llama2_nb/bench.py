@@ -46,6 +46,7 @@ def write_random(path: str | os.PathLike, c: Config) -> None:
 Feed = Callable[..., int]   # feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins
 
 def feed_model(model: Transformer) -> Feed:
+    "A `Feed` of one of our models, with a cache of its own."
     cache = None
     def feed(ids: list[int], fresh: bool = False) -> int:
         nonlocal cache
@@ -56,6 +57,7 @@ def feed_model(model: Transformer) -> Feed:
     return feed
 
 def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, float]:   # tokens a second
+    "How fast `steps` tokens are written after the first, and a prompt of `prompt` tokens is read."
     token = feed([3], True)
     began = time.perf_counter()
     for _ in range(steps): token = feed([token])
@@ -65,6 +67,7 @@ def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, flo
 
 # %% ../nbs/17_bench.ipynb #e4a4bdf1
 def sixteen_rate(model: Transformer, steps: int) -> float:   # tokens a second, of all together
+    "How fast sixteen texts grow side by side."
     caches = model.new_caches(16)
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
     began = time.perf_counter()
@@ -72,12 +75,14 @@ def sixteen_rate(model: Transformer, steps: int) -> float:   # tokens a second, 
     return 16 * steps / (time.perf_counter() - began)
 
 def first_token(path: str | os.PathLike, prompt: int, **options) -> float:   # seconds
+    "From a closed file to the first token behind a prompt."
     began = time.perf_counter()
     with Checkpoint.open(path) as ckpt:
         feed_model(Transformer(ckpt, **options))([3] * prompt, True)
         return time.perf_counter() - began
 
-def unique_memory() -> int | None:   # bytes that only this process has; None where the system doesn't say
+def unique_memory() -> int | None:   # bytes; None where the system doesn't say
+    "Memory that only this process has."
     try: text = Path("/proc/self/smaps_rollup").read_text()
     except OSError: return None
     return 1024 * sum(int(kb) for kb in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.M))
@@ -104,7 +109,8 @@ def run_llama2c(binary: str, path: str | os.PathLike, steps: int, threads: int) 
 GGUF_NAMES = dict(token_embedding_table="token_embd", rms_att_weight="attn_norm", wq="attn_q", wk="attn_k", wv="attn_v", wo="attn_output",
                   rms_ffn_weight="ffn_norm", w1="ffn_gate", w2="ffn_down", w3="ffn_up", rms_final_weight="output_norm", wcls="output")
 
-def in_floats(m) -> np.ndarray:   # a tensor of a checkpoint, int8 or not
+def in_floats(m) -> np.ndarray:
+    "A tensor of a checkpoint, int8 or not, as float32."
     return m if isinstance(m, np.ndarray) else m.dequantize()
 
 def write_gguf(path: str | os.PathLike, ckpt: Checkpoint) -> None:

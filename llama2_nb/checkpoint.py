@@ -121,7 +121,7 @@ class Checkpoint:
                 raise CheckpointError(f"{path}: can't be read: {e}") from None
 
     @property
-    def config(self) -> Config: return self.header.config
+    def config(self) -> Config: "The shape of the model."; return self.header.config
 
     @property
     def weights(self) -> Weights:
@@ -130,7 +130,7 @@ class Checkpoint:
         return self._weights
 
     @property
-    def closed(self) -> bool: return self._weights is None
+    def closed(self) -> bool: "Was it closed?"; return self._weights is None
 
     def close(self) -> None:
         "Give up this object's share of the bytes; the last view that someone still holds frees them."

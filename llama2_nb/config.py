@@ -47,11 +47,11 @@ class Config:
         check_config(self)
 
     @property
-    def head_size(self) -> int: return self.dim // self.n_heads          # width of one head
+    def head_size(self) -> int: "Width of one head."; return self.dim // self.n_heads
     @property
-    def kv_dim(self) -> int: return self.head_size * self.n_kv_heads     # width of all keys of a position
+    def kv_dim(self) -> int: "Width of all keys of a position."; return self.head_size * self.n_kv_heads
     @property
-    def kv_mul(self) -> int: return self.n_heads // self.n_kv_heads      # query heads for one key/value head
+    def kv_mul(self) -> int: "Query heads for one key/value head."; return self.n_heads // self.n_kv_heads
 
 # %% ../nbs/00_config.ipynb #5d43fb59
 KV_CACHE_LIMIT = 2**36   # bytes (64 GiB): a header that asks for a larger cache is refused
@@ -110,7 +110,7 @@ class Header:
     group_size: int | None = None   # numbers that share a scale; only in version 2
 
     @property
-    def size(self) -> int: return 256 if self.version else 28   # bytes before the first tensor
+    def size(self) -> int: "Bytes before the first tensor."; return 256 if self.version else 28
 
 # %% ../nbs/00_config.ipynb #96157bf5
 def pack_header(h: Header) -> bytes:   # 28 or 256 bytes

@@ -23,7 +23,9 @@ from .transformer import Transformer
 # %% ../nbs/08_core.ipynb #1f32c04d
 MODELS = {"tales": embedded_model}   # known names → where the checkpoint is
 
-def find_model(model: str | os.PathLike | None) -> Path:   # None: the embedded model; a path; a known name
+def find_model(
+    model: str | os.PathLike | None,   # None: the embedded model; a path; a known name
+) -> Path:
     "The path of a checkpoint. Raises `CheckpointError` if there is no such file and no such name."
     if model is None: return embedded_model()
     if os.path.exists(model) or str(model) not in MODELS:
@@ -222,7 +224,7 @@ class Chat:
         self.ids: list[int] = []   # those beyond cache.pos have not been fed yet
 
     @property
-    def full(self) -> bool: return self.cache.pos >= self.steps   # no position is left
+    def full(self) -> bool: "Is no position left?"; return self.cache.pos >= self.steps
 
     def send(self, user: str) -> Iterator[str]:   # pieces of the assistant's answer
         "Say something. Raises `ValueError` if the conversation has no room for it."

@@ -370,7 +370,7 @@ def swap_if(typingctx, cell, expected, new):
 if os.name == "posix": give_way = types.ExternalFunction("sched_yield", types.int32())
 else:
     @inner
-    def give_way(): return 0
+    def give_way(): "Let another thread have the core."; return 0
 
 CANCELLED = 2**62   # a counter that lets everyone through
 
@@ -428,6 +428,7 @@ class Scratch(NamedTuple):
 
 # %% ../nbs/10_kernels.ipynb #bea6b4ef
 def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scratch:
+    "Memory for passes of at most N rows, n of them with logits, by a team of threads."
     zeros = lambda *shape, dtype=np.float32: np.zeros(shape, dtype)
     rows = {name: zeros(N, dtype=np.int64) for name in ("tokens", "session", "pos")}
     rows |= {name: zeros(N, c.dim) for name in ("x", "q", "heads", "more")}
@@ -472,6 +473,7 @@ def attend_head(l, g, keys, values, s):
 # %% ../nbs/10_kernels.ipynb #9fc2eeb3
 @inner
 def add(x, more, start, stop):
+    "x += more, in the columns from start to stop."
     for r in range(len(x)):
         for i in range(start, stop): x[r, i] += more[r, i]
 
@@ -618,7 +620,8 @@ def count_threads(threads: int | None, c: Config) -> int:
     return int(threads)
 
 # %% ../nbs/10_kernels.ipynb #96cd2539
-def as_argument(m) -> np.ndarray | Int8:   # m: an array, or a Q8 of `11_quantize`
+def as_argument(m) -> np.ndarray | Int8:
+    "What compiled code takes for m, an array or a `Q8`."
     if isinstance(m, np.ndarray): return m
     scales = m.scales if m.scales.flags.aligned else m.scales.copy()   # after a group of odd size
     return Int8(m.q, scales, m.group_size, m.activations == "int8" and m.shape[-1] % m.group_size == 0)

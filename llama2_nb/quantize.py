@@ -50,17 +50,19 @@ class Q8:
     activations: str = "int8"  # what x becomes in x @ w.T: int8 in groups, too; "float32": it stays as it is
 
     @property
-    def shape(self) -> tuple[int, ...]: return self.q.shape
+    def shape(self) -> tuple[int, ...]: "As the array that it stands for."; return self.q.shape
     @property
-    def nbytes(self) -> int: return self.q.nbytes + self.scales.nbytes
+    def nbytes(self) -> int: "Bytes, the scales' too."; return self.q.nbytes + self.scales.nbytes
     @property
-    def T(self) -> "Transposed": return Transposed(self)
+    def T(self) -> "Transposed": "What stands at the right of `x @`."; return Transposed(self)
 
     def dequantize(self) -> np.ndarray:   # (..., rows, columns) float32
+        "The numbers that the int8 stand for."
         groups = self.q.reshape(*self.scales.shape, self.group_size)
         return (groups * self.scales[..., None]).reshape(self.shape)
 
-    def part(self, i: int, j: int) -> "Q8":   # of a matrix: its rows i to j, if they are whole groups
+    def part(self, i: int, j: int) -> "Q8":
+        "Of a matrix: its rows i to j, if they are whole groups."
         first, last = (row * self.shape[1] // self.group_size for row in (i, j))
         return replace(self, q=self.q[i:j], scales=self.scales[first:last])
 
@@ -165,7 +167,8 @@ class TensorError:
     in_scales: float   # the largest |error| / scale: one half, and what float32 rounds
 
     @classmethod
-    def of(cls, name: str, n: int, seen: np.ndarray) -> "TensorError":   # seen: what `write_q8` gives, a row a matrix
+    def of(cls, name: str, n: int, seen: np.ndarray) -> "TensorError":
+        "From what `write_q8` has seen, a row a matrix, of n numbers in all."
         squares, weights = seen[:, 1].sum(), seen[:, 2].sum()
         return cls(name, float(seen[:, 0].max()), float((squares / n) ** 0.5),
                    float((squares / weights) ** 0.5) if weights else 0.0, float(seen[:, 3].max()))

@@ -191,7 +191,7 @@ class Tokenizer:
         with atomic_write(path) as f: f.write(pack_vocabulary(self.pieces, self.scores))
 
     @property
-    def vocab_size(self) -> int: return len(self.pieces)
+    def vocab_size(self) -> int: "Number of pieces."; return len(self.pieces)
 
     def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:   # token ids
         "Cut a text into tokens; one that is not empty gets a space in front."

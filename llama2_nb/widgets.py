@@ -494,9 +494,9 @@ class Story:
         self._fed = ids                                               # what the cache holds
 
     @property
-    def text(self) -> list[tuple[int, float]]: return self.texts[self.current]
+    def text(self) -> list[tuple[int, float]]: "The one that grows now."; return self.texts[self.current]
     @property
-    def full(self) -> bool: return self.cursor >= self.llama.model.config.seq_len
+    def full(self) -> bool: "No place is left."; return self.cursor >= self.llama.model.config.seq_len
 
     def probabilities(self) -> np.ndarray:   # (vocab_size,) of the token behind the cursor
         "Feed what the cache lacks: one token, usually."
