@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'BackendOption',
-           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'main']
+           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'train', 'main']
 
 # %% ../nbs/09_cli.ipynb #fac3578b
 import json
@@ -318,6 +318,40 @@ def quantize(
     print(f"{target}: version 2, groups of {header.group_size}, {after:,} bytes ({after / before:.1%} of {before:,})")
     print(f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12} {'in scales':>11}")
     for e in errors: print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
+
+# %% ../nbs/09_cli.ipynb #c9trn002
+def _whole(help: str, *names: str): return Annotated[int, typer.Option(*names, help=help)]
+def _real(help: str, *names: str): return Annotated[float, typer.Option(*names, help=help)]
+
+@app.command(epilog="For example: llama2-nb train --data book.txt --out mine --steps 1000")
+def train(
+    out: Annotated[str, typer.Option("--out", "-o", help="A folder for all that is made; a training begun there goes on.")],
+    data: Annotated[str, typer.Option("--data", help="A text file, or tales: stories without end.")] = "tales",
+    tokenizer: Annotated[Optional[str], typer.Option(
+        "--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first.")] = None,
+    steps: _whole("Steps in all.", "--steps", "-n") = 12_000,
+    seed: _whole("Of the first weights and of the data.", "--seed", "-s") = 1,
+    dim: _whole("Width of the model.") = 128, hidden_dim: _whole("Width of its feed-forward networks.") = 320,
+    layers: _whole("Blocks.") = 5, heads: _whole("Heads of a block.") = 8,
+    kv_heads: _whole("Heads that keep keys and values.") = 4, vocab_size: _whole("Tokens to learn.") = 896,
+    length: _whole("Tokens of a row; the most positions that the model will know.") = 512,
+    batch: _whole("Rows of a step.") = 20, micro: _whole("Rows that go through the model together.") = 2,
+    lr: _real("The peak of the learning rate.") = 3e-3, warmup: _whole("Steps up to the peak.") = 200,
+    decay: _real("Weight decay.") = 0.1, clip: _real("The longest gradient that is followed.") = 1.0,
+    save_every: _whole("Steps from one saved state to the next.") = 100,
+    check_every: _whole("Steps from one look at the held-out rows to the next.") = 250,
+    threads: Annotated[Optional[int], typer.Option("--threads", help="Default: one for each core; the result is the same.")] = None,
+) -> None:
+    "Train a model from nothing, or go on with a training. Ctrl-C saves."
+    from llama2_nb.training import train as run   # chapter 14
+    shape = dict(dim=dim, hidden_dim=hidden_dim, n_layers=layers, n_heads=heads, n_kv_heads=kv_heads, vocab_size=vocab_size)
+    try:
+        log = run(out, data, tokenizer, threads=threads, progress=bool(sys.stderr and sys.stderr.isatty()), say=_say, **shape,
+                  length=length, batch=batch, micro=micro, steps=steps, lr=lr, warmup=warmup, decay=decay, clip=clip,
+                  seed=seed, save_every=save_every, check_every=check_every)
+    except KeyboardInterrupt as e: _say(str(e) or "interrupted"); raise SystemExit(130) from None   # one line says it all
+    held_out = [entry["held_out"] for entry in log if "held_out" in entry]
+    print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
 
 # %% ../nbs/09_cli.ipynb #7d54c19e
 # ClickException: click's own, or the copy that newer versions of typer carry
