@@ -156,8 +156,11 @@ def page(path: Path, answers: dict) -> list[dict]:
         directives, text = source(cell)
         if "hide" in directives: continue
         if cell["cell_type"] == "markdown":
-            cells.append(markdown(fold_answers(links(text), name.split("_")[0], answers)))
-            if not titled and re.match("# ", text): cells.append(badges(name)); titled = True
+            text = fold_answers(links(text), name.split("_")[0], answers)
+            if not titled and (head := re.match(r"# .+\n*(> .+\n*)?", text)):   # the badges go below the title's second line
+                cells += [markdown(head[0]), badges(name)]
+                text, titled = text[head.end():], True
+            if text: cells.append(markdown(text))
             continue
         if not text and not cell.get("outputs"): continue
         if "export" in directives: cells.append(markdown(f"(cell-{cell['id']})="))
@@ -186,7 +189,7 @@ def plain_function(value): return getattr(value, "py_func", value)   # of one th
 def type_name(annotation) -> str:
     if annotation in (inspect.Parameter.empty, None): return ""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(llama2_nb|typing|numpy|os|pathlib|collections\.abc)\.(?:\w+\.)*(?=[\w])", "", text)
+    return re.sub(r"\b(llama2_nb|typing|numpy|os|pathlib|collections|ipywidgets|matplotlib)\.(?:\w+\.)*(?=[\w])", "", text)
 
 
 def signature(function, skip_self: bool = False) -> str:
