@@ -142,10 +142,13 @@ class Panel(widgets.VBox):
         self.worker = worker or Worker(view)
         self.add_class(title.replace(" ", "-"))   # for a style sheet to find
 
+    _ipython_display_ = None   # with ipywidgets 7, which Colab has, it would come before what follows
+
     def _repr_mimebundle_(self, **options):
         png = io.BytesIO()
         self.picture().savefig(png, format="png", bbox_inches="tight")
-        return {**super()._repr_mimebundle_(**options),
+        live = dict(version_major=2, version_minor=0, model_id=self.model_id)
+        return {"application/vnd.jupyter.widget-view+json": live,
                 "text/plain": f"{self.title}: run this cell to use it",
                 "image/png": base64.b64encode(png.getvalue()).decode()}
 

@@ -6,6 +6,7 @@ Needs the extra `docs`. Whatever notebooks lie in nbs/ become chapters, in the o
 """
 import argparse
 import ast
+import base64
 import importlib
 import importlib.metadata
 import inspect
@@ -63,7 +64,7 @@ def links(text: str) -> str:
     def target(match: re.Match) -> str:
         path = match[1]
         if path in ("../CONTRIBUTING.md", "../CHANGELOG.md"): return f"]({path[3:].lower()})"
-        if re.match(r"https?:|#|mailto:", path) or re.fullmatch(r"[\w-]+\.ipynb(#.*)?", path): return match[0]
+        if re.match(r"https?:|#|mailto:|_static/", path) or re.fullmatch(r"[\w-]+\.ipynb(#.*)?", path): return match[0]
         return f"]({REPO}/blob/{BRANCH}/{(NOTEBOOKS / path).resolve().relative_to(ROOT).as_posix()})"
     return re.sub(r"\]\(([^)\s]+)\)", target, text)
 
@@ -102,8 +103,8 @@ def badges(name: str) -> dict:
 
 # ---- exercises -------------------------------------------------------------------------------------
 
-def solutions() -> dict[tuple[str, str], str]:
-    "(chapter's number, exercise's number) → the answer as Markdown, from 31_solutions."
+def solutions(pictures: dict[str, bytes] | None = None) -> dict[tuple[str, str], str]:
+    "(chapter's number, exercise's number) → the answer as Markdown, from 31_solutions; `pictures` gets its pictures by path."
     answers, chapter, exercise = {}, None, None
     for cell in read(NOTEBOOKS / "31_solutions.ipynb"):
         directives, text = source(cell)
@@ -111,7 +112,11 @@ def solutions() -> dict[tuple[str, str], str]:
         if cell["cell_type"] == "code":
             text = f"```python\n{text}\n```"
             for output in cell.get("outputs", []):
-                if "image/png" in output.get("data", {}): raise SystemExit("31_solutions: pictures in answers aren't shown in chapters")
+                if png := output.get("data", {}).get("image/png"):
+                    path = f"_static/answers/{cell['id']}.png"
+                    if pictures is not None: pictures[path] = base64.b64decode("".join(png))
+                    text += f"\n\n![{directives.get('fig-alt', '')}]({path})"
+                    continue
                 plain = "".join(output.get("text", output.get("data", {}).get("text/plain", ""))).strip("\n")
                 if output.get("name") != "stderr" and plain: text += f"\n\n```text\n{plain}\n```"
         for part in re.split(r"^(?=##+ )", text, flags=re.M) if cell["cell_type"] == "markdown" else [text]:
@@ -156,8 +161,11 @@ def page(path: Path, answers: dict) -> list[dict]:
         directives, text = source(cell)
         if "hide" in directives: continue
         if cell["cell_type"] == "markdown":
-            cells.append(markdown(fold_answers(links(text), name.split("_")[0], answers)))
-            if not titled and re.match("# ", text): cells.append(badges(name)); titled = True
+            text = fold_answers(links(text), name.split("_")[0], answers)
+            if not titled and (head := re.match(r"# .+\n*(> .+\n*)?", text)):   # the badges go below the title's second line
+                cells += [markdown(head[0]), badges(name)]
+                text, titled = text[head.end():], True
+            if text: cells.append(markdown(text))
             continue
         if not text and not cell.get("outputs"): continue
         if "export" in directives: cells.append(markdown(f"(cell-{cell['id']})="))
@@ -186,7 +194,7 @@ def plain_function(value): return getattr(value, "py_func", value)   # of one th
 def type_name(annotation) -> str:
     if annotation in (inspect.Parameter.empty, None): return ""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(llama2_nb|typing|numpy|os|pathlib|collections\.abc)\.(?:\w+\.)*(?=[\w])", "", text)
+    return re.sub(r"\b(llama2_nb|typing|numpy|os|pathlib|collections|ipywidgets|matplotlib)\.(?:\w+\.)*(?=[\w])", "", text)
 
 
 def signature(function, skip_self: bool = False) -> str:
@@ -309,7 +317,11 @@ def write_pages() -> None:
     shutil.rmtree(PAGES, ignore_errors=True)
     (PAGES / "api").mkdir(parents=True)
     copy_mathjax(PAGES / "_static/mathjax")
-    answers, modules = solutions(), {}
+    pictures, modules = {}, {}
+    answers = solutions(pictures)
+    for path, png in pictures.items():
+        (PAGES / path).parent.mkdir(exist_ok=True)
+        (PAGES / path).write_bytes(png)
     for path in chapters():
         write_notebook(path.stem, page(path, answers))
         if exported := next((m[1] for c in read(path) if (m := re.search(r"^#\|\s*default_exp (\w+)", c["source"], re.M))), None):
