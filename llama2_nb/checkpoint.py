@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'tensor_order', 'tensor_offsets', 'Weights', 'slice_weights', 'open_regular', 'check_size', 'Checkpoint',
-           'rope_tables', 'atomic_write', 'write_checkpoint', 'count_nonfinite']
+           'rope_tables', 'remove_abandoned', 'open_part', 'atomic_write', 'write_checkpoint', 'count_nonfinite']
 
 # %% ../nbs/01_checkpoint.ipynb #09cf1ec5
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from errno import EINVAL
+from glob import escape, glob
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 from pathlib import Path
@@ -17,6 +19,9 @@ from shutil import copymode
 from stat import S_ISREG
 
 import numpy as np
+
+try: from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError: flock = None   # Windows
 
 from .config import (CheckpointError, Config, Header, embedded_model, file_size, pack_header,
                               parse_header, rope_table_shape, tensor_bytes, tensor_shapes)
@@ -107,7 +112,8 @@ class Checkpoint:
     def open(cls, path: str | os.PathLike, *,
              mmap: bool = True,   # False: read the whole file into memory instead of mapping it
              ) -> "Checkpoint":
-        "Open a file of any version. Raises `CheckpointError` if anything about it is not as it must be."
+        """Open a file of any version. Raises `CheckpointError` if anything about it is not as it must be.
+        If another program cuts a mapped file short, the process that reads on ends with SIGBUS; `mmap=False` is the way out."""
         with open_regular(path, CheckpointError) as f:
             try:
                 header = parse_header(f.read(256))
@@ -149,19 +155,44 @@ def rope_tables(c: Config) -> list[np.ndarray]:   # two (seq_len, head_size / 2)
     angle = np.outer(np.arange(c.seq_len, dtype=np.float32), frequency)
     return [np.cos(angle), np.sin(angle)]
 
+# %% ../nbs/01_checkpoint.ipynb #01a70002
+def remove_abandoned(path: Path) -> None:
+    "Delete the parts that killed writers of `path` have left."
+    for part in glob(f"{escape(str(path))}.{'[0-9a-f]' * 12}.part"):
+        with suppress(OSError):   # a living writer's part is locked; or, on Windows, open, and so can't be deleted
+            if flock:
+                with open(part, "r+b") as f: flock(f, LOCK_EX | LOCK_NB); os.unlink(part)
+            else: os.unlink(part)
+
+def open_part(path: Path):   # → a binary file, open for writing, with a name that no other thread has
+    "Begin a part of `path`, locked for as long as it is open."
+    while True:
+        f = open(path.with_name(f"{path.name}.{os.urandom(6).hex()}.part"), "xb")
+        with suppress(OSError): flock and flock(f, LOCK_EX)   # not every network folder has locks
+        if os.path.exists(f.name): return f
+        f.close()   # in the instant before the lock, another writer took it for a dead one's
+
+# %% ../nbs/01_checkpoint.ipynb #01a70003
 @contextmanager
 def atomic_write(path: str | os.PathLike):   # yields a binary file
-    """Write beside `path`, then rename:
-    at every moment there is the old file or the new one, never half of one."""
-    path = Path(path).resolve()
-    part = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")   # a name that no other thread has
+    """Write beside `path`, then rename: at every moment there is the old file or the new one, never half of one.
+    Raises `OSError`, which names the file, if the disk is full or the folder may not be written."""
+    path, part = Path(path).resolve(), None
     try:
-        with open(part, "xb") as f:
+        if path.exists() and not path.is_file(): raise OSError(EINVAL, "expected a file, found a directory or device")
+        remove_abandoned(path)
+        with open_part(path) as f:
+            part = f.name
             yield f
             f.flush(); os.fsync(f.fileno())
-        if path.exists(): copymode(path, part)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+            if path.exists(): copymode(path, part)
+            if flock: os.replace(part, path)       # while it is locked
+        if not flock: os.replace(part, path)       # Windows renames no open file
+    except OSError as e:
+        if e.filename and not str(e.filename).endswith(".part"): raise
+        raise OSError(e.errno, e.strerror, str(path)) from None   # not the part, of which the caller knows nothing
+    finally:
+        if part: Path(part).unlink(missing_ok=True)
 
 # %% ../nbs/01_checkpoint.ipynb #c7a6a1c2
 def write_checkpoint(

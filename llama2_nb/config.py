@@ -125,7 +125,8 @@ def pack_header(h: Header) -> bytes:   # 28 or 256 bytes
 # %% ../nbs/00_config.ipynb #7ad6e74d
 FORMATS = {   # first bytes → what such a file is
     b"GGUF": "a GGUF file (llama.cpp)", b"PK\x03\x04": "a zip archive (PyTorch .pt or .pth)",
-    b"\x80\x02\x8a": "a Python pickle (old PyTorch)", b"\x1f\x8b": "gzip-compressed data",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 ": "a Python pickle (old PyTorch)",   # so long that no model's header begins with it
+    b"\x1f\x8b": "gzip-compressed data",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it points to",
     b"<!doctype": "an HTML page, perhaps of a failed download",
     b"<html": "an HTML page, perhaps of a failed download"}

@@ -124,10 +124,11 @@ class Llama:
     def load(cls, model: str | os.PathLike | None = None,     # None: the embedded model; a path; a known name
              tokenizer: str | os.PathLike | None = None, *,   # None: the file beside the checkpoint
              backend: str = "auto",         # "numpy", "numba", or "auto": what pays, of what is installed
-             threads: int | None = None) -> "Llama":   # of Numba; None: by the size of the model
+             threads: int | None = None,    # of Numba; None: by the size of the model
+             mmap: bool = True) -> "Llama":   # False: a copy of the file in memory, that nobody can cut short
         "Open a checkpoint and its vocabulary. Raises `CheckpointError` or `TokenizerError`."
         path = find_model(model)
-        transformer = Transformer(Checkpoint.open(path), backend, threads)
+        transformer = Transformer(Checkpoint.open(path, mmap=mmap), backend, threads)
         vocab_size = transformer.config.vocab_size
         if tokenizer is None: tokenizer = find_tokenizer(path, vocab_size)
         return cls(transformer, Tokenizer.open(tokenizer, vocab_size), path)
