@@ -25,6 +25,7 @@ import numpy as np
 
 from .checkpoint import Checkpoint, write_checkpoint
 from .config import Config, count_parameters, tensor_shapes
+from .core import open_checkpoint
 from .tokenizer import Tokenizer, find_tokenizer
 from .transformer import Transformer
 
@@ -77,7 +78,7 @@ def sixteen_rate(model: Transformer, steps: int) -> float:   # tokens a second, 
 def first_token(path: str | os.PathLike, prompt: int, **options) -> float:   # seconds
     "From a closed file to the first token behind a prompt."
     began = time.perf_counter()
-    with Checkpoint.open(path) as ckpt:
+    with open_checkpoint(path) as ckpt:
         feed_model(Transformer(ckpt, **options))([3] * prompt, True)
         return time.perf_counter() - began
 
@@ -204,7 +205,7 @@ def bench(path: str | os.PathLike, *,
     "Measure a checkpoint, and peers with it, in turns. Raises `ValueError` for what can't be."
     for name, value in dict(rounds=rounds, steps=steps, prompt=prompt).items():
         if value < 1: raise ValueError(f"{name}: expected a whole number from 1 up, found {value}")
-    with Checkpoint.open(path) as ckpt:
+    with open_checkpoint(path) as ckpt:   # a file, or a Hugging Face folder
         c, options = ckpt.config, dict(backend=backend, threads=threads)
         model, cores = Transformer(ckpt, **options), os.cpu_count() or 1
         steps, prompt = min(steps, max(1, c.seq_len - 2)), min(prompt, c.seq_len)
@@ -223,7 +224,7 @@ def bench(path: str | os.PathLike, *,
                 seen[name].append(run())
     middle = lambda name: {key: median(figures[key] for figures in seen[name]) for key in seen[name][0]}
     ours = {key: value for name in runs if name not in peers for key, value in middle(name).items()}
-    size = os.stat(path).st_size
+    size = sum(p.stat().st_size for p in Path(path).glob("*.safetensors")) if os.path.isdir(path) else os.stat(path).st_size
     if "bandwidth" in ours: ours["fraction_of_bandwidth"] = ours["generation"] * size / ours["bandwidth"]
     ratio = lambda peer, key: median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))   # round by round
     return dict(model=str(path), parameters=count_parameters(c), bytes=size, backend=model.backend, cores=cores, rounds=rounds,

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'BackendOption',
-           'ThreadsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'train', 'main']
+           'ThreadsOption', 'PositionsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize',
+           'train', 'convert', 'download', 'main']
 
 # %% ../nbs/09_cli.ipynb #fac3578b
 import json
@@ -12,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import astuple, fields
+from dataclasses import fields
 from math import prod
 from typing import Annotated, Iterator, Optional
 
@@ -21,9 +22,9 @@ import typer
 from . import __version__
 from .checkpoint import Checkpoint, count_nonfinite
 from .config import CheckpointError, count_parameters, kv_cache_bytes, tensor_shapes
-from .core import Chat, Llama, decode_stream, find_model
+from .core import Chat, Llama, decode_stream, find_model, open_checkpoint, open_tokenizer
 from .sampling import Sampler
-from .tokenizer import Tokenizer, TokenizerError, find_tokenizer
+from .tokenizer import TokenizerError
 
 # %% ../nbs/09_cli.ipynb #78e1a446
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -33,9 +34,9 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False,
                   epilog="For example: llama2-nb generate \"Once upon a time\"")
 
 ModelOption = Annotated[Optional[str],
-    typer.Option("--model", "-m", help="A checkpoint file, or a known name. Default: the built-in model.")]
+    typer.Option("--model", "-m", help="A checkpoint file, a Hugging Face folder, a known name, or OWNER/NAME. Default: the built-in model.")]
 TokenizerOption = Annotated[Optional[str],
-    typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: the one beside the checkpoint.")]
+    typer.Option("--tokenizer", "-z", help="A tokenizer.bin, .model or .json. Default: the one beside the checkpoint.")]
 TemperatureOption = Annotated[float,
     typer.Option("--temperature", "-t", help="0: always the most probable token; 1: as the model says.")]
 TopPOption = Annotated[float,
@@ -44,6 +45,8 @@ SeedOption = Annotated[Optional[int],
     typer.Option("--seed", "-s", help="The same seed tells the same story. Default: the time.")]
 BackendOption = Annotated[str, typer.Option("--backend", help="What computes: auto, numba or numpy.")]
 ThreadsOption = Annotated[Optional[int], typer.Option("--threads", help="Of numba; default: by the model's size.")]
+PositionsOption = Annotated[Optional[int], typer.Option(
+    "--positions", min=1, help="The most that the model shall have. Default: its own, of a folder 8192 at most.")]
 
 # %% ../nbs/09_cli.ipynb #33918f01
 LIMIT = 2**20   # characters: more is not read from standard input
@@ -108,7 +111,7 @@ def generate(
         "--steps", "-n", help="Positions in all, the prompt included; 0: as many as the model has.")] = 256,
     temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
     model: ModelOption = None, tokenizer: TokenizerOption = None, backend: BackendOption = "auto",
-    threads: ThreadsOption = None,
+    threads: ThreadsOption = None, positions: PositionsOption = None,
     count: Annotated[int, typer.Option(
         "--count", min=1, max=10**6, help="So many texts, side by side; each has the seed after that of the one before.")] = 1,
     prompts: Annotated[Optional[str], typer.Option(
@@ -123,12 +126,12 @@ def generate(
     prompt = _text(prompt_option if prompt_option is not None else prompt)
     if prompts is not None or count > 1:
         texts = [p for p in ([prompt] if prompts is None else _lines(prompts)) for _ in range(count)]
-        llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
+        llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
         _generate_many(llama, texts, progress, steps=steps, temperature=temperature, top_p=top_p,
                        seed=Sampler(temperature, top_p, seed).seed)
         return
     sampler = Sampler(temperature, top_p, seed)
-    llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
+    llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
     ids = llama.tokens(prompt, steps=steps, sampler=sampler)
     meter = _Meter(len(llama.tokenizer.encode(prompt)) - 1)
     _print(decode_stream(llama.tokenizer, meter.watch(ids)))
@@ -174,20 +177,50 @@ def chat(
         "--steps", "-n", help="Positions of the whole conversation; 0: as many as the model has.")] = 0,
     temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
     model: ModelOption = None, tokenizer: TokenizerOption = None, backend: BackendOption = "auto",
-    threads: ThreadsOption = None,
+    threads: ThreadsOption = None, positions: PositionsOption = None,
+    template: Annotated[Optional[str], typer.Option(
+        help="How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the model's own.")] = None,
+    history: Annotated[Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")] = None,
 ) -> None:
-    "Talk with a model, in the format of Llama 2's chat models. An empty line or the end of the input leaves."
-    sampler_options = dict(temperature=temperature, top_p=top_p, seed=seed)
-    talk = Llama.load(model, tokenizer, backend=backend, threads=threads).chat(system, steps=steps, **sampler_options)
+    "Talk with a model, in its own format. /reset begins again, /save FILE writes down what was said; an empty line leaves."
+    options = dict(temperature=temperature, top_p=top_p, seed=seed, template=template, **_saved(history))
+    llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
+    talk = llama.chat(system, steps=steps, **options)
     while not talk.full:
         if message is None: message = _ask()
         if not message: break
-        try: answer = talk.send(message)
-        except ValueError as e: _say(str(e))   # no room for this message; a shorter one may fit
-        else:
-            print("Assistant: ", end="", flush=True); _print(answer); print(flush=True)
-        if talk.full: _say(f"the conversation is full ({talk.steps} positions)")
+        if message.startswith("/"): _obey(talk, message)
+        else: _turn(talk, message)
         message = None
+
+def _turn(talk: Chat, message: str) -> None:
+    "Say something, and print the answer as it comes."
+    left_out = talk.left_out
+    try: answer = talk.send(message)
+    except ValueError as e: _say(str(e)); return   # no room for this message; a shorter one may fit
+    if talk.left_out > left_out: _say(f"no room for all that was said: the oldest {talk.left_out} of your messages, with their answers, are forgotten")
+    print("Assistant: ", end="", flush=True); _print(answer); print(flush=True)
+    if talk.full: _say(f"the conversation is full ({talk.steps} positions)")
+
+def _obey(talk: Chat, line: str) -> None:
+    "A line that begins with a slash is for the program."
+    word, _, rest = line.partition(" ")
+    if word == "/reset" and not rest: talk.reset(); _say("all that was said is forgotten")
+    elif word == "/save" and rest:
+        try: talk.save(rest); _say(f"{rest}: {len(talk.messages)} messages")
+        except OSError as e: _say(f"{rest}: can't be written: {e.strerror}")
+    else: _say(f"expected /reset or /save FILE, found {line!r:.60}")
+
+def _saved(path: Optional[str]) -> dict:   # options of `Llama.chat`
+    "What /save wrote."
+    if path is None: return {}
+    try:
+        with open(path, encoding="utf-8") as f: saved = json.loads(f.read(LIMIT * 16))
+        messages, ids = saved["messages"], saved.get("ids")
+        if not (ids is None or isinstance(ids, list) and all(type(i) is int for i in ids)): raise TypeError("ids that are none")
+    except OSError as e: raise ValueError(f"{path}: can't be read: {e.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as e: raise ValueError(f"{path}: expected what /save writes, found: {e}") from None
+    return dict(history=messages, ids=ids)
 
 def _ask() -> str:
     "The user's next line; empty at the end of the input."
@@ -209,22 +242,23 @@ def inspect(
     if model is not None and model_option is not None:
         raise typer.BadParameter("expected the model once, found it as an argument and as --model")
     path = find_model(model_option if model is None else model)
-    with Checkpoint.open(path) as ckpt:
-        c = ckpt.config
-        print(f"{path}: version {ckpt.header.version}, {os.stat(path).st_size:,} bytes")
-        rows = {f.name: value for f, value in zip(fields(c), astuple(c))}
+    with open_checkpoint(path) as ckpt:
+        c, header = ckpt.config, getattr(ckpt, "header", None)   # a folder has none
+        if header: print(f"{path}: version {header.version}, {os.stat(path).st_size:,} bytes")
+        else: print(f"{path}: a Hugging Face folder, {ckpt.dtype}, {sum(os.stat(p).st_size for p in path.glob('*.safetensors')):,} bytes")
+        rows = {f.name: getattr(c, f.name) for i, f in enumerate(fields(c)) if i < 8 or getattr(c, f.name) != f.default}
         rows |= dict(head_size=c.head_size, kv_dim=c.kv_dim, kv_mul=c.kv_mul,
                      kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
-        if size := ckpt.header.group_size:   # version 2
+        if size := header and header.group_size:   # version 2
             n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
             rows |= dict(group_size=size, int8_bytes=n, scale_bytes=4 * n // size)
         for name, value in rows.items():
-            print(f"  {name:22} {value if isinstance(value, bool) else format(value, ',')}")
+            print(f"  {name:22} {format(value, ',') if type(value) is int else value}")
         for name, shape in tensor_shapes(c).items():
             share = prod(shape) / count_parameters(c)
             print(f"  {name:22} {str(shape):20} {share:6.1%} {'#' * round(40 * share)}")
         bad = count_nonfinite(ckpt.weights) if check_values else {}
-        if check_values and ckpt.header.version == 2:
+        if check_values and header and header.version == 2:
             from llama2_nb.quantize import count_lowest   # chapter 11
             lowest = ", ".join(f"{n} in {name}" for name, n in count_lowest(ckpt.weights).items())
             if lowest: warnings.warn(f"{path}: expected int8 from -127 to 127, found -128: {lowest} (used as they are)")
@@ -244,8 +278,8 @@ def tokenize(
     "Show how a text is cut into tokens: a line for each, its id and its piece."
     if tokenizer is None:
         path = find_model(model)
-        with Checkpoint.open(path) as ckpt: tokenizer = find_tokenizer(path, ckpt.config.vocab_size)
-    tok = Tokenizer.open(tokenizer)
+        with open_checkpoint(path) as ckpt: tok = open_tokenizer(path, tokenizer, ckpt.config.vocab_size)
+    else: tok = open_tokenizer(tokenizer, tokenizer, None)
     ids = tok.encode(_text(text), bos, eos)
     if ids_only: print(*ids)
     else:
@@ -352,6 +386,41 @@ def train(
     except KeyboardInterrupt as e: _say(str(e) or "interrupted"); raise SystemExit(130) from None   # one line says it all
     held_out = [entry["held_out"] for entry in log if "held_out" in entry]
     print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
+
+# %% ../nbs/09_cli.ipynb #b9c6d760
+@app.command(epilog="For example: llama2-nb convert my-llama my-llama.bin --version 2")
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A Hugging Face folder, a Meta checkpoint, a llama2.c file, or a name.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="A name with .bin: a llama2.c file; any other: a Hugging Face folder.")],
+    version: Annotated[int, typer.Option(min=0, max=2, help="Of the file: 0 for run.c, 1, or 2, int8, for runq.c.")] = 0,
+    dtype: Annotated[Optional[str], typer.Option(help="Of the folder: float32, float16 or bfloat16. Default: as in IN.")] = None,
+    group_size: Annotated[int, typer.Option("--group-size", min=1, help="Of version 2: so many weights share a scale.")] = 64,
+    positions: PositionsOption = None,
+) -> None:
+    "Turn a model from one format into another, its vocabulary included."
+    from llama2_nb.convert import convert as turn
+    written = turn(find_model(source), target, version=version, dtype=dtype, group_size=group_size, positions=positions)
+    for path in written:
+        if path.is_file(): print(f"{path}: {path.stat().st_size:,} bytes")
+
+# %% ../nbs/09_cli.ipynb #c7d8d604
+@app.command(epilog="For example: llama2-nb download stories15M")
+def download(
+    name: Annotated[str, typer.Argument(help="stories260K, stories15M, stories42M, stories110M, or OWNER/NAME[@REVISION] of the hub.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would need; download nothing.")] = False,
+) -> None:
+    "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
+    from llama2_nb import hub
+    from llama2_nb.core import HUB_NAME
+    if name not in hub.STORIES and not HUB_NAME.fullmatch(name):
+        raise typer.BadParameter(f"expected one of {', '.join(hub.STORIES)}, or OWNER/NAME, found {name}")
+    if not dry_run: print(hub.download(name, refresh=True)); return
+    plan = hub.plan(name)
+    c = plan.config
+    print(f"{name}: {count_parameters(c):,} parameters, {c.seq_len:,} positions")
+    print(f"  {'download':22} {plan.disk:,} bytes")
+    print(f"  {'memory':22} {plan.memory(2048):,} bytes, with a conversation of {min(2048, c.seq_len):,} positions")
+    print(f"  {'read for a token':22} {plan.per_token:,} bytes: at 10 GB/s {plan.speed(1e10):,.1f} tokens/s at best, at 50 GB/s {plan.speed(5e10):,.1f}")
 
 # %% ../nbs/09_cli.ipynb #7d54c19e
 # ClickException: click's own, or the copy that newer versions of typer carry

@@ -6,10 +6,11 @@
 __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_1x1', 'tile_4x1', 'tile_square', 'VNNI', 'row_32', 'row_64', 'tile_32',
            'tile_64', 'CANCELLED', 'tile_score', 'tile_scores', 'GONE', 'PATIENCE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE',
            'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8', 'dot_any', 'dot_floats',
-           'product_int8', 'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn', 'in_order', 'softmax',
-           'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask',
-           'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'call', 'is_called', 'serve', 'lead', 'Team',
-           'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
+           'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn',
+           'in_order', 'softmax', 'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch',
+           'new_scratch', 'ask', 'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'call', 'is_called',
+           'serve', 'lead', 'Team', 'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up',
+           'read_bandwidth']
 
 # %% ../nbs/10_kernels.ipynb #6a02cb83
 import os
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
@@ -66,6 +67,19 @@ def _lanes(b, data, i, n: int):   # b builds LLVM code
     pointer = b.gep(data, [i])
     return b.load(b.bitcast(pointer, ir.VectorType(pointer.type.pointee, n).as_pointer()), align=1)
 
+def _widen(b, bits, kind):   # a number or a vector of them, and Numba's type: uint16 is a bfloat16, int16 a float16
+    "The same in float32, exactly."
+    if kind == types.float32: return bits
+    lanes = getattr(bits.type, "count", 0)
+    of = lambda t: ir.VectorType(t, lanes) if lanes else t
+    fill = lambda t, v: ir.Constant(of(t), [v] * lanes if lanes else v)
+    wide, i32 = b.zext(bits, of(_I32)), lambda v: fill(_I32, v)
+    if kind == types.uint16: return b.bitcast(b.shl(wide, i32(16)), of(_F32))   # its upper half
+    rest = b.shl(b.and_(wide, i32(0x7fff)), i32(13))                            # exponent and fraction in place,
+    value = b.bitcast(b.fmul(b.bitcast(rest, of(_F32)), fill(_F32, 2.0 ** 112)), of(_I32))   # the exponent counted from elsewhere
+    value = b.select(b.icmp_unsigned(">=", rest, i32(0x0f800000)), b.or_(rest, i32(0x7f800000)), value)   # infinity, NaN
+    return b.bitcast(b.or_(value, b.shl(b.and_(wide, i32(0x8000)), i32(16))), of(_F32))
+
 def _multiply_add(b, total, x, y):   # rounded once, where the machine can
     return b.fadd(total, b.fmul(x, y, flags=["contract"]), flags=["contract"])
 
@@ -90,7 +104,7 @@ def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 
         "out[column + j, row + i] = w[row + i] · x[column + j]"
         def codegen(context, b, sig, args):
             out, w, x = (context.make_array(t)(context, b, a) for t, a in zip(sig.args, args[:3]))
-            n, width = b.extract_value(w.shape, 1), b.extract_value(out.shape, 1)
+            n, width, kind = b.extract_value(w.shape, 1), b.extract_value(out.shape, 1), sig.args[1].dtype
             def index(first, last, i):
                 here = b.add(first, _I64(i))
                 return b.select(b.icmp_signed("<", here, last), here, last) if i else first
@@ -98,17 +112,17 @@ def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 
             ws, xs = ([b.gep(a.data, [b.mul(i, n)]) for i in which] for a, which in ((w, rows), (x, columns)))
             if fetch:   # one column: what comes two memory pages later; several: for each tile, one of the next rows
                 turn = b.urem(b.udiv(args[5], _I64(C)), _I64(R))
-                ahead = b.gep(w.data, [b.mul(n, b.add(b.add(args[3], _I64(R)), turn))]) if C > 1 else b.gep(ws[0], [_I64(2048)])
+                ahead = b.gep(w.data, [b.mul(n, b.add(b.add(args[3], _I64(R)), turn))]) if C > 1 else b.gep(ws[0], [_I64(65536 // kind.bitwidth)])
             pairs = [(i, j) for j in range(C) for i in range(R)]
             zeros = ir.Constant(ir.VectorType(_F32, lanes), [0.0] * lanes)
             totals, whole = {p: cgutils.alloca_once_value(b, zeros) for p in pairs}, b.and_(n, _I64(-lanes))
             with cgutils.for_range_slice(b, _I64(0), whole, _I64(lanes)) as (k, _):
-                a, c = [_lanes(b, p, k, lanes) for p in ws], [_lanes(b, p, k, lanes) for p in xs]
+                a, c = [_widen(b, _lanes(b, p, k, lanes), kind) for p in ws], [_lanes(b, p, k, lanes) for p in xs]
                 if fetch: _prefetch(b, b.gep(ahead, [k]))
                 for i, j in pairs: b.store(_multiply_add(b, b.load(totals[i, j]), a[i], c[j]), totals[i, j])
             sums = {p: cgutils.alloca_once_value(b, v) for p, v in zip(pairs, _fold(b, [b.load(totals[p]) for p in pairs]))}
             with cgutils.for_range_slice(b, whole, n, _I64(1)) as (k, _):
-                a, c = [b.load(b.gep(p, [k])) for p in ws], [b.load(b.gep(p, [k])) for p in xs]
+                a, c = [_widen(b, b.load(b.gep(p, [k])), kind) for p in ws], [b.load(b.gep(p, [k])) for p in xs]
                 for i, j in pairs: b.store(_multiply_add(b, b.load(sums[i, j]), a[i], c[j]), sums[i, j])
             for i, j in pairs: b.store(b.load(sums[i, j]), b.gep(out.data, [b.add(b.mul(columns[j], width), rows[i])]))
             return context.get_dummy_value()
@@ -248,6 +262,34 @@ def product_int8(out, w, x, start, stop, xq, x_scales):
                 if group == 64: tile_64(out, q, scales, xq, x_scales, r, stop - 1, c, N - 1)
                 else: tile_32(out, q, scales, xq, x_scales, r, stop - 1, c, N - 1)
 
+# %% ../nbs/10_kernels.ipynb #85f98104
+class Scattered(NamedTuple):
+    "A matrix for each layer of a Hugging Face folder, as an argument of a compiled function."
+    address: np.ndarray   # (L,) int64
+    like: np.ndarray      # the first of them: (rows, columns) float32, or the bits of bfloat16 or float16
+
+@intrinsic
+def _pointer(typingctx, address):
+    def codegen(context, b, sig, args): return b.inttoptr(args[0], _BYTES)
+    return types.voidptr(types.int64), codegen
+
+@intrinsic
+def widened(typingctx, x):
+    "A float32, whatever of the three x is."
+    def codegen(context, b, sig, args): return _widen(b, args[0], sig.args[0])
+    return types.float32(x), codegen
+
+def pair_up(x, room, w): "If w is of a folder: a head whose number i belongs to number i + half → pairs side by side."
+
+@overload(pair_up)
+def _pair_up(x, room, w):
+    if getattr(w, "instance_class", None) is not Scattered: return lambda x, room, w: None
+    def interleave(x, room, w):
+        half = len(x) // 2
+        for i in range(half): room[2 * i], room[2 * i + 1] = x[i], x[half + i]
+        x[:] = room
+    return interleave
+
 # %% ../nbs/10_kernels.ipynb #23b6cd66
 @intrinsic
 def in_one_piece(typingctx, a):
@@ -263,6 +305,7 @@ def embed(x, w, token): "The vector of a token, into x."
 @overload(layer)
 def _layer(w, l):
     if isinstance(w, types.Array): return lambda w, l: w[l]
+    if w.instance_class is Scattered: return lambda w, l: carray(_pointer(w.address[l]), w.like.shape, w.like.dtype)
     return lambda w, l: Int8(in_one_piece(w.q[l]), in_one_piece(w.scales[l]), w.group, w.whole)
 
 @overload(times)
@@ -273,18 +316,18 @@ def _times(out, w, x, start, stop, xq, x_scales):
 @overload(embed)
 def _embed(x, w, token):
     def copy(x, w, token):
-        for i in range(len(x)): x[i] = w[token, i]
+        for i in range(len(x)): x[i] = widened(w[token, i])
     def scaled(x, w, token):
         for i in range(len(x)): x[i] = F(w.q[token, i]) * w.scales[(token * len(x) + i) // w.group]
     return copy if isinstance(w, types.Array) else scaled
 
 # %% ../nbs/10_kernels.ipynb #1d8c7346
 @inner
-def norm(out, x, weight):
+def norm(out, x, weight, eps):
     "RMSNorm of one row."
     square = F(0)
     for i in range(len(x)): square += x[i] * x[i]
-    scale = F(1) / F(sqrt(square / F(len(x)) + F(1e-5)))
+    scale = F(1) / F(sqrt(square / F(len(x)) + eps))
     for i in range(len(x)): out[i] = x[i] * scale * weight[i]
 
 @inner
@@ -387,7 +430,7 @@ def barrier(counter, team):
 
 # %% ../nbs/10_kernels.ipynb #bea6b4ed
 class Tensors(NamedTuple):
-    "The weights, as arguments of a compiled function; names and shapes as in `tensor_shapes`; matrices may be `Int8`."
+    "The weights, as arguments of a compiled function; names and shapes as in `tensor_shapes`; matrices may be `Int8` or `Scattered`."
     embedding: np.ndarray
     rms_att: np.ndarray
     wq: np.ndarray
@@ -410,10 +453,10 @@ class Scratch(NamedTuple):
     pos: np.ndarray       # (N,) int64; those of one session ascend
     x: np.ndarray         # (N, dim) the residual stream
     h: np.ndarray         # (team, N, dim) normalised, a copy for each thread
-    q: np.ndarray         # (N, dim)
+    q: np.ndarray         # (N, q_dim)
     k: np.ndarray         # (N, kv_dim)
     v: np.ndarray         # (N, kv_dim)
-    heads: np.ndarray     # (N, dim)
+    heads: np.ndarray     # (N, q_dim)
     more: np.ndarray      # (N, dim) what a half of a block adds
     gate: np.ndarray      # (N, hidden_dim)
     value: np.ndarray     # (N, hidden_dim)
@@ -423,6 +466,7 @@ class Scratch(NamedTuple):
     cosine: np.ndarray    # (N, head_size / 2)
     sine: np.ndarray      # (N, head_size / 2)
     logits: np.ndarray    # (n, vocab_size)
+    eps: np.ndarray       # (1,) of RMSNorm
     counter: np.ndarray   # (8,) of the barriers; alone on its cache line
     calls: np.ndarray     # (team, 8) for each thread the number of the call that it should answer
 
@@ -431,24 +475,25 @@ def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scr
     "Memory for passes of at most N rows, n of them with logits, by a team of threads."
     zeros = lambda *shape, dtype=np.float32: np.zeros(shape, dtype)
     rows = {name: zeros(N, dtype=np.int64) for name in ("tokens", "session", "pos")}
-    rows |= {name: zeros(N, c.dim) for name in ("x", "q", "heads", "more")}
+    rows |= {name: zeros(N, c.dim) for name in ("x", "more")} | {name: zeros(N, c.q_dim) for name in ("q", "heads")}
     rows |= {name: zeros(N, c.kv_dim) for name in ("k", "v")} | {name: zeros(N, c.hidden_dim) for name in ("gate", "value")}
     rows |= {name: zeros(N, c.head_size // 2) for name in ("cosine", "sine")}
-    widest = max(c.dim, c.hidden_dim) if int8 else 0
+    widest = max(c.dim, c.q_dim, c.hidden_dim) if int8 else 0
     rows |= dict(xq=zeros(team, N, widest, dtype=np.int16), x_scales=zeros(team, N, widest))
-    return Scratch(**rows, size=np.array([N, n]), h=zeros(team, N, c.dim), scores=zeros(c.n_heads, c.seq_len), logits=zeros(n, c.vocab_size),
+    return Scratch(**rows, size=np.array([N, n]), h=zeros(team, N, c.dim), scores=zeros(c.n_heads, c.seq_len), logits=zeros(n, c.vocab_size), eps=np.array([c.norm_eps], np.float32),
                    counter=zeros(8, dtype=np.int64), calls=zeros(team, 8, dtype=np.int64))
 
 # %% ../nbs/10_kernels.ipynb #9fc2eeb2
 tile_score, tile_scores = tile(4, 1, 8), tile(4, 2, 8)   # heads are narrow
 
 @inner
-def ask(r, g, keys, values, s):
+def ask(r, g, keys, values, s, wq):
     "The query heads of row r that read key/value head g: their scores, weights and mixture; keys: (seq_len, head_size)."
     hs, pos = keys.shape[1], s.pos[r]
     m = s.q.shape[1] // s.k.shape[1]
     q, scores = s.q[r, g * m * hs:(g + 1) * m * hs].reshape(m, hs), s.scores[g * m:(g + 1) * m]
     for j in range(m):
+        pair_up(q[j], s.heads[r, (g * m + j) * hs:(g * m + j + 1) * hs], wq)
         turn(q[j], s.cosine[r], s.sine[r])
         for i in range(hs): q[j, i] /= F(sqrt(hs))
     for t in range(0, pos + 1, 4):
@@ -461,14 +506,16 @@ def ask(r, g, keys, values, s):
         mix(s.heads[r, (g * m + j) * hs:(g * m + j + 1) * hs], weights, values[:pos + 1])
 
 @inner
-def attend_head(l, g, keys, values, s):
+def attend_head(l, g, keys, values, s, wq):
     "Key/value head g of layer l: all rows store what they offer, then all ask."
     N, hs = s.size[0], keys.shape[4]
+    m = s.q.shape[1] // s.k.shape[1]
     for r in range(N):
         k, b, pos = s.k[r, g * hs:(g + 1) * hs], s.session[r], s.pos[r]
+        pair_up(k, s.heads[r, g * m * hs:(g * m + 1) * hs], wq)
         turn(k, s.cosine[r], s.sine[r])
         for i in range(hs): keys[b, l, g, pos, i], values[b, l, g, pos, i] = k[i], s.v[r, g * hs + i]
-    for r in range(N): ask(r, g, keys[s.session[r], l, g], values[s.session[r], l, g], s)
+    for r in range(N): ask(r, g, keys[s.session[r], l, g], values[s.session[r], l, g], s, wq)
 
 # %% ../nbs/10_kernels.ipynb #9fc2eeb3
 @inner
@@ -499,22 +546,22 @@ def forward_share(me, team, w, keys, values, frequencies, s):
     N, n, n_kv, hs = s.size[0], s.size[1], keys.shape[2], keys.shape[4]
     x, h, heads, gate, value = s.x[:N], s.h[me, :N], s.heads[:N], s.gate[:N], s.value[:N]
     xq, x_scales = s.xq[me], s.x_scales[me]
-    dim, hidden, vocab, m = x.shape[1], gate.shape[1], s.logits.shape[1], x.shape[1] // (hs * n_kv)
+    dim, hidden, vocab, m = x.shape[1], gate.shape[1], s.logits.shape[1], s.q.shape[1] // (hs * n_kv)
     g0, g1 = me * n_kv // team, (me + 1) * n_kv // team
     d0, d1, f0, f1 = me * dim // team, (me + 1) * dim // team, me * hidden // team, (me + 1) * hidden // team
     begin(w, frequencies, s, me * N // team, (me + 1) * N // team)
     barrier(s.counter, team)
     for l in range(keys.shape[1]):
-        for r in range(N): norm(h[r], x[r], w.rms_att[l])
+        for r in range(N): norm(h[r], x[r], w.rms_att[l], s.eps[0])
         times(s.q, layer(w.wq, l), h, g0 * m * hs, g1 * m * hs, xq, x_scales)
         times(s.k, layer(w.wk, l), h, g0 * hs, g1 * hs, xq, x_scales)
         times(s.v, layer(w.wv, l), h, g0 * hs, g1 * hs, xq, x_scales)
-        for g in range(g0, g1): attend_head(l, g, keys, values, s)
+        for g in range(g0, g1): attend_head(l, g, keys, values, s, w.wq)
         barrier(s.counter, team)
         times(s.more, layer(w.wo, l), heads, d0, d1, xq, x_scales)
         add(x, s.more, d0, d1)
         barrier(s.counter, team)
-        for r in range(N): norm(h[r], x[r], w.rms_ffn[l])
+        for r in range(N): norm(h[r], x[r], w.rms_ffn[l], s.eps[0])
         times(gate, layer(w.w1, l), h, f0, f1, xq, x_scales)
         times(value, layer(w.w3, l), h, f0, f1, xq, x_scales)
         gate_values(gate, value, f0, f1)
@@ -522,7 +569,7 @@ def forward_share(me, team, w, keys, values, frequencies, s):
         times(s.more, layer(w.w2, l), gate, d0, d1, xq, x_scales)
         add(x, s.more, d0, d1)
         barrier(s.counter, team)
-    for r in range(N - n, N): norm(h[r], x[r], w.rms_final)
+    for r in range(N - n, N): norm(h[r], x[r], w.rms_final, s.eps[0])
     times(s.logits, w.wcls, h[N - n:], me * vocab // team, (me + 1) * vocab // team, xq, x_scales)
     barrier(s.counter, team)
 
@@ -620,9 +667,20 @@ def count_threads(threads: int | None, c: Config) -> int:
     return int(threads)
 
 # %% ../nbs/10_kernels.ipynb #96cd2539
-def as_argument(m) -> np.ndarray | Int8:
-    "What compiled code takes for m, an array or a `Q8`."
+def as_argument(
+    m,   # an array, a `Q8` of chapter 11, or a `Matrix`, or some, of chapter 15
+) -> np.ndarray | Int8 | Scattered:
+    "What compiled code takes for `m`."
     if isinstance(m, np.ndarray): return m
+    if isinstance(m, tuple):
+        layers = [as_argument(matrix) for matrix in m]
+        if len({a.dtype for a in layers}) > 1:
+            raise ValueError("weights: expected one type for all layers with numba, found several (backend='numpy' can do it)")
+        return Scattered(np.array([a.ctypes.data for a in layers], np.int64), layers[0])
+    if hasattr(m, "bits"):
+        if not m.bits.flags.aligned:
+            raise ValueError("weights: expected tensors at multiples of their size with numba, found others (backend='numpy' can do it)")
+        return m.bits.view(np.int16) if m.bits.dtype == np.float16 else m.bits
     scales = m.scales if m.scales.flags.aligned else m.scales.copy()   # after a group of odd size
     return Int8(m.q, scales, m.group_size, m.activations == "int8" and m.shape[-1] % m.group_size == 0)
 
@@ -633,9 +691,10 @@ class Kernels:
     def __init__(self, config: Config, weights: Weights, threads: int | None = None):   # None: by the size
         self.config, self.threads = config, count_threads(threads, config)
         self._weights = Tensors(*(as_argument(getattr(weights, name)) for name in (*tensor_shapes(config), "wcls")[:12]))
-        self._int8 = isinstance(self._weights.wq, Int8)
-        self._frequencies = rope_frequencies(config.head_size)
-        warm_up(self._int8)
+        self._kept, wq = weights, self._weights.wq   # addresses alone would keep no memory
+        self._int8 = isinstance(wq, Int8)
+        self._frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+        warm_up("int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack")
 
     def _arguments(self, cache: KVCache | KVCaches, N: int, n: int) -> tuple:   # of forward_share; the cache remembers them
         owner, arguments = vars(cache).get("compiled", (None, None))
@@ -667,29 +726,32 @@ class Kernels:
 # %% ../nbs/10_kernels.ipynb #96cd253b
 _WARM = set()   # the kinds of weights for which all is compiled
 
-def tiny_weights(c: Config, int8: bool) -> Tensors:
+def tiny_weights(c: Config, kind: str) -> Tensors:   # "stack", "int8", or the type of a folder's matrices
     "Zeros, in arrays of the types that a file gives: read-only, and int8 with gaps between the layers of a stack."
     def read_only(a: np.ndarray) -> np.ndarray: a.flags.writeable = False; return a
     def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray | Int8:
-        if name.startswith("rms") or not int8: return read_only(np.zeros(shape, np.float32))
+        if name.startswith("rms") or kind == "stack": return read_only(np.zeros(shape, np.float32))
+        if kind != "int8":
+            one = read_only(np.zeros(shape[-2:], kind))
+            return one if len(shape) == 2 else Scattered(np.full(shape[0], one.ctypes.data), one)
         (*layers, rows, columns), gap = shape, len(shape) - 1
         return Int8(read_only(np.zeros((*layers, rows, gap * columns), np.int8)[..., ::gap]),
                     read_only(np.zeros((*layers, gap * rows * columns), np.float32)[..., ::gap]), 1, False)
     shapes = tensor_shapes(c)
     return Tensors(*map(tensor, shapes, shapes.values()), tensor("wcls", shapes["token_embedding_table"]))
 
-def warm_up(int8: bool = False) -> None:
+def warm_up(kind: str = "stack") -> None:   # as for `tiny_weights`
     "Compile, or load what was compiled, on a model of two numbers; says so if it takes a while."
-    if int8 in _WARM: return
+    if kind in _WARM: return
     c = Config(2, 1, 2, 1, 1, 1, 1)
-    w, cache, s = tiny_weights(c, int8), KVCaches(c, 1), new_scratch(c, 1, 1, 1, int8)
+    w, cache, s = tiny_weights(c, kind), KVCaches(c, 1), new_scratch(c, 1, 1, 1, kind == "int8")
     notice = threading.Timer(1, lambda: print("llama2-nb: compiling, once for this machine", file=sys.stderr))
     notice.start()
     try:
         for f, first in (forward_share, (0, 1)), (lead, (1,)), (serve, (0, 1, GONE)):
             f(*first, w, cache.k, cache.v, np.ones(1, np.float32), s)
     finally: notice.cancel()
-    _WARM.add(int8)
+    _WARM.add(kind)
 
 # %% ../nbs/10_kernels.ipynb #3a9b8e93
 @compiled

@@ -9,7 +9,7 @@ __all__ = ['LEVELS', 'HALF', 'BLOCK', 'half_away', 'quantize', 'Q8', 'slice_q8',
 
 # %% ../nbs/11_quantize.ipynb #195c9906
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import gcd, prod
 
@@ -182,14 +182,14 @@ def finite(name: str, a: np.ndarray) -> np.ndarray:
 # %% ../nbs/11_quantize.ipynb #ae04ef27
 def write_q8(
     f, name: str,         # a binary file, and what errors call the tensor
-    matrix: np.ndarray,   # (rows, columns) float32
+    matrix: np.ndarray | Iterable[np.ndarray],   # (rows, columns) float32, or its parts, of whole groups
     group_size: int,
 ) -> np.ndarray:          # (4,)
     """Write a float32 matrix as its int8, then its scales, a block at a time. Gives the largest |error|, the sums
     of the squares of errors and weights, and the largest |error| / scale. Raises `CheckpointError` for NaN and infinity."""
-    flat, step, kept, seen = matrix.reshape(-1), max(1, BLOCK // group_size) * group_size, [], np.zeros(4)
-    for i in range(0, flat.size, step):
-        w = flat[i:i + step].reshape(-1, group_size)
+    step, kept, seen = max(1, BLOCK // group_size) * group_size, [], np.zeros(4)
+    parts = (part.reshape(-1) for part in ([matrix] if isinstance(matrix, np.ndarray) else matrix))
+    for w in (flat[i:i + step].reshape(-1, group_size) for flat in parts for i in range(0, flat.size, step)):
         q, scales = quantize(w, group_size)
         f.write(q.data); kept.append(finite(name, scales))
         error = np.abs(q * scales - w)

@@ -162,6 +162,8 @@ class StreamDecoder:
 # %% ../nbs/02_tokenizer.ipynb #d75ff1c0
 class Tokenizer:
     "A vocabulary: cuts text into token ids, exactly as llama2.c does, and joins them again."
+    bos = BOS                   # the id that begins a text; a vocabulary of chapter 18 has others
+    stops = frozenset({BOS})    # ids before which a text ends
 
     def __init__(self, pieces: list[bytes], scores: list[float]):
         check_pieces(pieces)
@@ -201,6 +203,8 @@ class Tokenizer:
             if character in self._ids: parts.append(character)
             else: parts += [BYTES[byte] for byte in character]
         return [BOS] * bos + [self._ids[part] for part in merge_pairs(parts, self._rank)] + [EOS] * eos
+
+    def decoder(self) -> StreamDecoder: return StreamDecoder(self)
 
     def decode(self, ids: Iterable[int]) -> str:
         "Join tokens to text: BOS writes nothing and takes one space from the token behind it."

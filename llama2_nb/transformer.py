@@ -35,7 +35,7 @@ def attention_half(
 ) -> np.ndarray:                          # (T, dim) what attention adds to the stream
     "Normalise, ask all earlier positions, mix the heads."
     c, T = cache.config, len(x)
-    h = rmsnorm(x, w.rms_att_weight[layer])
+    h = rmsnorm(x, w.rms_att_weight[layer], c.norm_eps)
     q = linear(h, w.wq[layer]).reshape(T, c.n_heads, c.head_size)
     k = linear(h, w.wk[layer]).reshape(T, c.n_kv_heads, c.head_size)
     v = linear(h, w.wv[layer]).reshape(T, c.n_kv_heads, c.head_size)
@@ -43,7 +43,7 @@ def attention_half(
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     attend = attention_many if isinstance(cache, KVCaches) else attention
     heads, weights = attend(q, *cache.append(layer, k, v))
-    out = linear(heads.reshape(T, c.dim), w.wo[layer])
+    out = linear(heads.reshape(T, c.q_dim), w.wo[layer])
     keep("q_turned", q); keep("k_turned", k); keep("att", weights); keep("heads", heads); keep("att_out", out)
     return out
 
@@ -52,9 +52,10 @@ def ffn_half(
     x: np.ndarray,             # (T, dim) the residual stream
     w: Weights, layer: int,
     keep,                      # keep(name, value)
+    eps: float = 1e-5,         # of RMSNorm
 ) -> np.ndarray:               # (T, dim) what the feed-forward network adds to the stream
     "Normalise, widen, gate, narrow: w2(silu(w1 h) · w3 h)."
-    h = rmsnorm(x, w.rms_ffn_weight[layer])
+    h = rmsnorm(x, w.rms_ffn_weight[layer], eps)
     gate, value = linear(h, w.w1[layer]), linear(h, w.w3[layer])
     hidden = swiglu(gate, value)
     out = linear(hidden, w.w2[layer])
@@ -70,16 +71,16 @@ def run_blocks(
     keep,                      # keep(name, value)
 ) -> np.ndarray:               # (T, dim) after the last norm
     "Embedding, every block, and the last norm."
-    cos, sin = rope_cos_sin(cache.positions(len(tokens)), frequencies)
+    (cos, sin), eps = rope_cos_sin(cache.positions(len(tokens)), frequencies), cache.config.norm_eps
     x = w.token_embedding_table[tokens]
     keep("embedding", x)
     for layer in range(cache.config.n_layers):
         x = x + attention_half(x, w, layer, cache, cos, sin, keep)
         keep("after_att", x)
-        x = x + ffn_half(x, w, layer, keep)
+        x = x + ffn_half(x, w, layer, keep, eps)
         keep("after_ffn", x)
     cache.advance(len(tokens))
-    return rmsnorm(x, w.rms_final_weight)
+    return rmsnorm(x, w.rms_final_weight, eps)
 
 # %% ../nbs/06_transformer.ipynb #c6d38e4e
 def check_tokens(tokens, cache: KVCache | KVCaches, c: Config) -> np.ndarray:   # (T,) ids that can be used as an index
@@ -121,15 +122,15 @@ CHUNK = 256   # positions that go through the blocks together; bounds the memory
 class Transformer:
     "A Llama: its weights, and the way of a token through them."
 
-    def __init__(self, ckpt: Checkpoint,
+    def __init__(self, ckpt: Checkpoint,         # or whatever else has a config and weights, as a `Folder` of chapter 15
                  backend: str = "numpy",         # "numpy", "numba", or "auto": what pays, of what is installed
                  threads: int | None = None):    # of Numba; None: by the size of the model
         self.config, self.weights = ckpt.config, ckpt.weights
-        self.backend, self._kernels = choose_backend(backend, self.config), None
+        self.backend, self._kernels, c = choose_backend(backend, self.config), None, self.config
         if self.backend == "numba":
             from llama2_nb.kernels import Kernels   # chapter 10: the same, compiled
             self._kernels = Kernels(self.config, self.weights, threads)
-        self._frequencies = rope_frequencies(self.config.head_size)
+        self._frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
 
     def new_cache(self) -> KVCache:
         "An empty cache for one session of this model."
