@@ -117,13 +117,32 @@ def generate(
     prompts: Annotated[Optional[str], typer.Option(
         "--prompts", help="A file with a prompt in each line, to be told side by side; '-': standard input.")] = None,
     progress: Annotated[bool, typer.Option("--progress", help="With several texts, show how many are complete.")] = False,
+    out: Annotated[Optional[str], typer.Option(
+        "--out", help="A JSONL file for the texts, which processes side by side write; if it is there, what it lacks is added.")] = None,
+    workers: Annotated[Optional[int], typer.Option(
+        "--workers", min=1, help="With --out, so many processes on this machine. Default: one for each core.")] = None,
+    scheduler: Annotated[Optional[str], typer.Option(
+        "--scheduler", help="With --out, the address or the scheduler file of a Dask cluster of yours.")] = None,
+    batch_size: Annotated[int, typer.Option(
+        "--batch-size", min=1, help="With --out, so many texts make a task.")] = 64,
 ) -> None:
     "Write a text, or many."
     if prompt and prompt_option is not None:
         raise typer.BadParameter("expected the prompt once, found it as an argument and as --prompt")
     if prompts is not None and (prompt or prompt_option is not None):
         raise typer.BadParameter("expected one prompt or a file of them, found both")
+    if out is None and (workers or scheduler):
+        raise typer.BadParameter("expected --out FILE with --workers and --scheduler, found none")
+    if out is not None and (threads or (workers and scheduler)):
+        raise typer.BadParameter("expected --out with --workers or --scheduler, and neither with --threads")
     prompt = _text(prompt_option if prompt_option is not None else prompt)
+    if out is not None:
+        from llama2_nb.scale import read_prompts   # chapter 16
+        texts = [prompt] if prompts is None else _lines(prompts) if prompts == "-" else read_prompts(prompts)
+        _generate_into(out, [p for p in texts for _ in range(count)], progress, client=scheduler, workers=workers,
+                       batch_size=batch_size, steps=steps, temperature=temperature, top_p=top_p, seed=seed,
+                       model=model, tokenizer=tokenizer, backend=backend)
+        return
     if prompts is not None or count > 1:
         texts = [p for p in ([prompt] if prompts is None else _lines(prompts)) for _ in range(count)]
         llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
@@ -165,6 +184,15 @@ def _generate_many(llama: Llama, prompts: list[str], progress: bool, *, seed: in
             print(flush=True)
             n += len(ids); printed += 1
     _say(f"achieved tok/s: {n / (time.perf_counter() - began):.1f} ({printed} texts, {n} tokens), first seed {seed}")
+
+# %% ../nbs/09_cli.ipynb #16b0c0df
+def _generate_into(out: str, texts: list[str], progress: bool, **options) -> None:
+    "Let Dask's workers write the texts into a file."
+    from llama2_nb.scale import stream_many   # chapter 16
+    began, added, errors = time.perf_counter(), 0, 0
+    for record in stream_many(texts, out=out, progress=progress or bool(sys.stderr and sys.stderr.isatty()), **options):
+        added, errors = added + 1, errors + ("error" in record)
+    _say(f"{added} of {len(texts)} texts added to {out}, {errors} of them errors, {time.perf_counter() - began:.1f} s")
 
 # %% ../nbs/09_cli.ipynb #1e6b648b
 @app.command(epilog="For example: llama2-nb chat -t 0.7 -i \"Tell me a story about a brave rabbit.\"")
