@@ -437,7 +437,9 @@ class Run:
     def remember(self) -> None:
         "Keep the model as it is now, and what it says."
         write_checkpoint(self.out / f"model_{self.t.step}.bin", self.t.config, self.t.weights)
-        for prompt, text in zip(PROMPTS, samples(self.t.weights, self.t.config, self.tok)):
+        prompts = PROMPTS if self.settings["data"] == "tales" else PROMPTS[:1]   # of a text file: only how it begins
+        prompts = [p for p in prompts if len(self.tok.encode(p)) <= self.t.config.seq_len]
+        for prompt, text in zip(prompts, samples(self.t.weights, self.t.config, self.tok, prompts)):
             self.write(step=self.t.step, prompt=prompt, sample=text)
 
 # %% ../nbs/14_training.ipynb #trn00047
