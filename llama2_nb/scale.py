@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from . import __version__
@@ -208,7 +209,7 @@ def open_client(client=None, workers: int | None = None):
     if isinstance(client, distributed.Client): yield client; return
     if client is not None:
         try:
-            address = json.load(open(client))["address"] if str(client).endswith(".json") else str(client)
+            address = json.loads(Path(client).read_text())["address"] if str(client).endswith(".json") else str(client)
             c = distributed.Client(address, timeout=10, set_as_default=False)
         except (OSError, ValueError, KeyError) as e:
             raise ValueError(f"{client}: expected a Dask scheduler, found none: {e}") from None
