@@ -156,7 +156,7 @@ def write_config(c: Config, dtype: str = "float32") -> dict:   # what config.jso
                 tie_word_embeddings=c.shared_classifier, rms_norm_eps=c.norm_eps, rope_theta=c.rope_theta, rope_scaling=scaling,
                 bos_token_id=1, eos_token_id=2, torch_dtype=dtype)
 
-# %% ../nbs/15_convert.ipynb #264553ec
+# %% ../nbs/15_convert.ipynb #90c09f28
 HUGGING_FACE = dict(
     token_embedding_table="model.embed_tokens", rms_att_weight="model.layers.{}.input_layernorm",
     wq="model.layers.{}.self_attn.q_proj", wk="model.layers.{}.self_attn.k_proj", wv="model.layers.{}.self_attn.v_proj",
@@ -169,11 +169,14 @@ META = dict(
     w1="layers.{}.feed_forward.w1", w2="layers.{}.feed_forward.w2", w3="layers.{}.feed_forward.w3", rms_final_weight="norm", wcls="output")
 
 def names_of(style: dict[str, str], c: Config) -> Iterator[tuple[str, int | None, str, tuple[int, ...]]]:
-    "Yields our name, the layer (None: there is one for all), their name, the shape."
-    for name, shape in tensor_shapes(c).items():
-        layered = "{}" in style[name]
-        for layer in range(c.n_layers) if layered else [None]:
-            yield name, layer, style[name].format(layer) + ".weight", shape[1:] if layered else shape
+    "Yields our name, the layer (None: there is one for all), their name, the shape; layer after layer."
+    first, *names = shapes = tensor_shapes(c)
+    layered = [name for name in names if "{}" in style[name]]
+    whole = lambda name: (name, None, style[name] + ".weight", shapes[name])
+    yield whole(first)
+    for layer in range(c.n_layers):
+        for name in layered: yield name, layer, style[name].format(layer) + ".weight", shapes[name][1:]
+    yield from (whole(name) for name in names if name not in layered)
 
 BLOCK = 2**18   # so many weights are float32 at the same time
 

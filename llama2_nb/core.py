@@ -288,8 +288,8 @@ class Chat:
         self.steps = count_steps(steps, llama.model.config.seq_len)
         self.sampler, self.cache, self.template = Sampler(temperature, top_p, seed), llama.model.new_cache(), None
         if template is not None or llama.path.is_dir():
-            from llama2_nb.dialogue import find_template, named_template   # chapter 18
-            self.template = find_template(llama.path, llama.tokenizer) if template is None else named_template(template, llama.tokenizer)
+            from llama2_nb.dialogue import choose_template   # chapter 18
+            self.template = choose_template(template, llama.path, llama.tokenizer)
         self.reset()
         if history is not None:
             self.messages = check_history(history)

@@ -6,7 +6,7 @@
 __all__ = ['NEVER', 'LIMIT', 'KEPT', 'BUILT_IN', 'RENDERED', 'TURNS', 'read_fields', 'parse_sentencepiece', 'from_json',
            'to_json', 'FolderTokenizer', 'FolderDecoder', 'special_tokens', 'end_ids', 'open_vocabulary',
            'as_tokenizer', 'vocabulary_files', 'TemplateError', 'compile_template', 'Template', 'encode_marked',
-           'find_template', 'named_template']
+           'find_template', 'named_template', 'choose_template']
 
 # %% ../nbs/18_dialogue.ipynb #01dde665
 import json
@@ -306,7 +306,7 @@ def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int
         ids += tokenizer.encode(part.removeprefix("\0"), bos=False)
     return ids
 
-# %% ../nbs/18_dialogue.ipynb #cec362da
+# %% ../nbs/18_dialogue.ipynb #69bc585f
 def find_template(folder: Path, tokenizer: Tokenizer | FolderTokenizer) -> Template:
     "A folder's own template, or else that built-in one whose marks are in its vocabulary."
     settings = read_json(path, 2**24) if (path := folder / "tokenizer_config.json").exists() else {}
@@ -326,3 +326,8 @@ def named_template(name: str, tokenizer: Tokenizer | FolderTokenizer, special: d
     try:
         with open_regular(name, TemplateError) as f: return Template(f.read(2**20).decode("utf-8", "replace"), tokenizer, special)
     except TemplateError as e: raise TemplateError(f"{e}; or one of {', '.join(BUILT_IN)}") from None
+
+def choose_template(name: str | None, path: Path, tokenizer: Tokenizer | FolderTokenizer) -> Template:   # path: of a folder, or a checkpoint
+    "The one that is asked for, or else the folder's."
+    if name is None: return find_template(path, tokenizer)
+    return named_template(name, tokenizer, special_tokens(path) if path.is_dir() else None)

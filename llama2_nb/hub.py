@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REVISIONS', 'LLAMA2', 'STORIES', 'Plan', 'Remote', 'pinned', 'digest', 'verify', 'in_one_sentence', 'fetch',
-           'fetch_folder', 'download', 'vocabulary_of', 'first_bytes', 'plan']
+           'fetch_folder', 'download', 'vocabulary_of', 'look', 'plan']
 
 # %% ../nbs/19_hub.ipynb #afec4cd9
 import hashlib
@@ -159,21 +159,22 @@ def vocabulary_of(checkpoint: str | os.PathLike) -> Path | None:   # None: not o
     known = "models--karpathy--tinyllamas" in path.parts and path.stem in STORIES
     return fetch(STORIES[path.stem][1]) if known else None
 
-# %% ../nbs/19_hub.ipynb #2ca667d0
-def first_bytes(remote: Remote, n: int = 256) -> tuple[bytes, int]:   # and the length of the file
-    "The beginning of a file on the hub, nothing else of it. Raises `CheckpointError`."
+# %% ../nbs/19_hub.ipynb #76ea9e31
+def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:   # how long it is, and how it begins
+    "The length of a file on the hub, and its first n bytes, nothing else of it. Raises `CheckpointError`."
     with in_one_sentence(remote.repo, remote.file, remote.revision):
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
         if constants.HF_HUB_OFFLINE: raise CheckpointError(f"{remote.file} can't be looked at: HF_HUB_OFFLINE is set")
         url = hf_hub_url(remote.repo, remote.file, revision=remote.revision)
-        size = get_hf_file_metadata(url).size
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes=0-{n - 1}"}), timeout=30) as answer:
-            return answer.read(n), size
+        size = get_hf_file_metadata(url).size or 0
+        if not n: return size, b""
+        request = urllib.request.Request(url, headers={"Range": f"bytes=0-{n - 1}"})
+        with urllib.request.urlopen(request, timeout=30) as answer: return size, answer.read(n)   # even if it sends all
 
 def plan(name: str) -> Plan:   # as for `download`
     "What a model of the hub will need. Raises `CheckpointError`."
     if name in STORIES:
-        start, size = first_bytes(STORIES[name][0])
+        size, start = look(STORIES[name][0], 256)
         try: return Plan(name, parse_header(start).config, size)
         except CheckpointError as e: raise CheckpointError(f"{name}: {e}") from None
     repo, _, revision = name.partition("@")
@@ -182,6 +183,6 @@ def plan(name: str) -> Plan:   # as for `download`
     try: c = parse_config(read_json(config))
     except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
     index = _optional(Remote(repo, revision, "model.safetensors.index.json"), False)
-    total = read_json(index, 2**24).get("metadata", {}).get("total_size") if index else first_bytes(Remote(repo, revision, "model.safetensors"), 8)[1]
+    total = read_json(index, 2**24).get("metadata", {}).get("total_size") if index else look(Remote(repo, revision, "model.safetensors"))[0]
     if not isinstance(total, int): raise CheckpointError(f"{repo}: model.safetensors.index.json: total_size: expected a number of bytes, found {total!r:.40}")
     return Plan(name, c, total)
