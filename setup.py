@@ -16,7 +16,7 @@ def words(key: str) -> list[str]:
 
 
 notebook, dev = words("notebook_requirements"), words("dev_requirements")
-extras = {name: words(f"{name}_requirements") for name in ("fast", "playground", "browser", "oracles")}
+extras = {name: words(f"{name}_requirements") for name in ("fast", "playground", "browser", "oracles", "fuzz")}
 
 
 class Project(Distribution):
