@@ -15,7 +15,7 @@ def words(key: str) -> list[str]:
     return cfg.get(key, "").split()
 
 
-names = ("fast", "scale", "chapters", "notebook", "dev", "playground", "browser", "docs", "release", "oracles")
+names = ("fast", "scale", "chapters", "notebook", "dev", "playground", "browser", "docs", "release", "oracles", "fuzz")
 extras = {name: words(f"{name}_requirements") for name in names}
 extras["chapters"] += extras["dev"]                        # the chapters test themselves, and that takes nbdev and its kin
 extras["notebook"] += words("chapters_requirements")

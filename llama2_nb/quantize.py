@@ -87,9 +87,12 @@ def slice_q8(h: Header, data) -> Weights:   # data: all bytes of a version 2 fil
 def check_scales(name: str, scales: np.ndarray) -> None:
     "Raise `CheckpointError` for scales that are negative, infinite or NaN."
     if scales.view("<u4").max() < 0x7f800000: return        # their bits, read as integers, are in the same order
-    wrong = scales[~((scales >= 0) & (scales < np.inf))]
-    more = f" and {wrong.size - 1} more" if wrong.size > 1 else ""
-    if wrong.size: raise CheckpointError(f"scales of {name}: expected finite numbers from 0 up, found {wrong[0]}{more}")
+    first, wrong, rows = None, 0, scales.reshape(-1, scales.shape[-1])
+    for part in (row[i:i + 4096] for row in rows for i in range(0, row.size, 4096)):   # little memory, however many are wrong
+        bad = part[~((part >= 0) & (part < np.inf))]
+        if bad.size: first, wrong = bad[0] if first is None else first, wrong + bad.size
+    more = f" and {wrong - 1} more" if wrong > 1 else ""
+    if wrong: raise CheckpointError(f"scales of {name}: expected finite numbers from 0 up, found {first}{more}")
 
 # %% ../nbs/11_quantize.ipynb #36e744cb
 def count_lowest(w: Weights) -> dict[str, int]:   # name → how many int8 are −128, if any

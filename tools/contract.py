@@ -161,22 +161,27 @@ def fit(data: bytes, fill: bytes) -> bytes:
     return data if size > LONGEST else (data + fill * LONGEST)[:size]
 
 
+def make_checkpoint(version: int, shared: int, numbers: list[int], group: int | None, rng: np.random.Generator) -> bytes:
+    "A model file with random weights; norms and scales are positive."
+    *fields, vocab, seq_len = numbers
+    file = struct.pack("<7i", *fields, vocab if shared else -vocab, seq_len)
+    if version: file = (b"24ka" + struct.pack("<8iB", version, *numbers, shared) + struct.pack("<i", group or 0)).ljust(256, b"\0")
+    for name, count, n in tensor_order(version, shared, numbers):
+        norm, int8 = name.startswith("rms_"), version == 2 and not name.startswith("rms_")
+        for _ in range(count):
+            if int8: file += rng.integers(-127, 128, n).astype(np.int8).tobytes()
+            floats = rng.standard_normal(n // group if int8 else n)
+            file += (np.abs(floats) if norm or int8 else floats).astype("<f4").tobytes()
+    return file
+
+
 def seed_files() -> dict[str, list[bytes]]:   # target of the fuzzer → small good files
     "Checkpoints of all versions whose sizes are as small as they can be, and vocabularies of 260 and 264 tokens."
     kinds = {"checkpoint": [], "versioned": []}
     for numbers, shared, group in [([4, 3, 1, 2, 1, 5, 3], 1, 4), ([4, 6, 2, 1, 1, 3, 2], 0, 2), ([8, 4, 1, 4, 2, 2, 4], 1, 4), ([2, 1, 1, 1, 1, 1, 1], 0, 1)]:
-        rng = np.random.default_rng(sum(numbers))
         for version in 0, 1, 2:
-            *fields, vocab, seq_len = numbers
-            head = (struct.pack("<8iB", version, *numbers, shared) + struct.pack("<i", group) * (version == 2)).ljust(252, b"\0")
-            file = b"24ka" + head if version else struct.pack("<7i", *fields, vocab if shared else -vocab, seq_len)
-            for name, count, n in tensor_order(version, shared, numbers):
-                for _ in range(count):
-                    int8 = version == 2 and not name.startswith("rms_")
-                    if int8: file += rng.integers(-127, 128, n).astype(np.int8).tobytes()
-                    file += np.abs(rng.standard_normal(n // group if int8 else n)).astype("<f4").tobytes()
-            assert read_checkpoint(file) or version == 2, "a seed must be good"
-            if read_checkpoint(file): kinds["versioned" if version else "checkpoint"].append(file)
+            file = make_checkpoint(version, shared, numbers, group, np.random.default_rng(sum(numbers)))
+            kinds["versioned" if version else "checkpoint"].append(file)
     fixed = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
     entry = lambda score, piece: struct.pack("<fI", score, len(piece)) + piece
     kinds["tokenizer"] = [struct.pack("<I", 7) + b"".join(entry(-float(i), piece) for i, piece in enumerate(fixed + more))
