@@ -249,15 +249,16 @@ class Matrix:
     heads: int = 0     # of q_proj and k_proj: their heads, which are in halves; of others 0
 
     @property
-    def shape(self) -> tuple[int, int]: return self.bits.shape
+    def shape(self) -> tuple[int, int]: "Rows and columns."; return self.bits.shape
     @property
-    def nbytes(self) -> int: return self.bits.nbytes
+    def nbytes(self) -> int: "Bytes in the file."; return self.bits.nbytes
     @property
-    def T(self) -> "Turned": return Turned(self)
+    def T(self) -> "Turned": "What may stand on the right of `x @`."; return Turned(self)
 
     def __getitem__(self, rows): return to_float32(self.bits[rows])   # of the embedding table
 
-    def part(self, i: int, j: int) -> np.ndarray:   # rows i to j, whole heads, in our order
+    def part(self, i: int, j: int) -> np.ndarray:   # (j − i, columns) float32
+        "Rows i to j, whole heads, in our order."
         a = to_float32(self.bits[i:j])
         return pairs_from_halves(a, (j - i) * self.heads // len(self.bits)) if self.heads else a
 
@@ -344,7 +345,8 @@ class Folder:
         except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
 
     @property
-    def dtype(self) -> str:   # float32, float16 or bfloat16, of the table
+    def dtype(self) -> str:   # float32, float16 or bfloat16
+        "The type of the embedding table."
         table = self.weights.token_embedding_table
         name = str(table.bits.dtype if isinstance(table, Matrix) else table.slices[0].dtype).removeprefix("torch.")
         return "bfloat16" if name == "uint16" else name
@@ -378,7 +380,8 @@ class Joined:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray: return self.part(0, self.shape[0])
 
-    def part(self, i: int, j: int) -> np.ndarray:   # rows i to j, float32
+    def part(self, i: int, j: int) -> np.ndarray:   # (j − i, columns) float32
+        "Rows i to j of the whole."
         whole = [s for s in self.slices if tuple(s.shape) == self.shape]
         if whole: return whole[0][i:j].float().numpy()                       # every file has all of it
         if self.slices[0].shape[0] == self.shape[0]: return np.concatenate([s[i:j].float().numpy() for s in self.slices], 1)

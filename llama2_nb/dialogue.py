@@ -141,12 +141,13 @@ class FolderTokenizer:
         ids = self._encode(text, bos) or [self.bos] * (bos and self.bos is not None)
         return ids + sorted(self.stops - {self.bos})[:1] * eos
 
-    def encode_marked(self, text: str) -> list[int]: return self._encode(text, False)
-    def decode(self, ids: Iterable[int]) -> str: return self._tokenizer.decode([int(i) for i in ids])
-    def decoder(self) -> "FolderDecoder": return FolderDecoder(self._tokenizer, self._stream(skip_special_tokens=True))
+    def encode_marked(self, text: str) -> list[int]: "Token ids; special tokens in `text` are themselves."; return self._encode(text, False)
+    def decode(self, ids: Iterable[int]) -> str: "Join tokens to text."; return self._tokenizer.decode([int(i) for i in ids])
+    def decoder(self) -> "FolderDecoder": "To decode one token at a time."; return FolderDecoder(self._tokenizer, self._stream(skip_special_tokens=True))
 
     @cached_property
-    def pieces(self) -> list[bytes]:   # by id; bytes that are written as letters are bytes again
+    def pieces(self) -> list[bytes]:   # by id
+        "What each token stands for; bytes that are written as letters are bytes again."
         letters = _letters() if '"ByteLevel"' in self._tokenizer.to_str() else None
         return [_spelled(self._tokenizer.id_to_token(id) or "", letters) for id in range(self.vocab_size)]
 
@@ -165,7 +166,8 @@ class FolderDecoder:
     "Turns a folder's token ids into text, one at a time; special tokens write nothing."
     def __init__(self, tokenizer, stream): self._tokenizer, self._stream, self._ids, self._written = tokenizer, stream, [], 0
 
-    def push(self, id: int) -> str:   # the text that is complete now, perhaps none
+    def push(self, id: int) -> str:   # perhaps empty
+        "Take a token; the text that is complete now."
         self._ids.append(int(id))
         text = self._stream.step(self._tokenizer, int(id)) or ""
         self._written += len(text)
@@ -295,7 +297,7 @@ class Template:
         except Exception as e: raise TemplateError(f"chat template: can't be rendered: {' '.join(str(e).split())[:200] or type(e).__name__}") from None
         return "".join(parts)
 
-    def ids(self, messages: list[dict]) -> list[int]: return encode_marked(self.tokenizer, self.text(messages))
+    def ids(self, messages: list[dict]) -> list[int]: "Token ids of a conversation that is to be answered."; return encode_marked(self.tokenizer, self.text(messages))
 
 def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int]:
     "Token ids of a text that may contain special tokens; none is added."

@@ -29,14 +29,16 @@ class Plan:
     disk: int       # bytes of the weights' files
 
     @property
-    def per_token(self) -> int:   # bytes that are read to write one
+    def per_token(self) -> int:   # bytes
+        "What is read to write one token."
         c, table = self.config, self.config.vocab_size * self.config.dim
         return self.disk if c.shared_classifier else round(self.disk * (1 - table / count_parameters(c)))
 
-    def memory(self, positions: int) -> int:   # bytes, with a conversation of so many
+    def memory(self, positions: int) -> int:   # bytes
+        "The weights, and the keys and values of a conversation of so many positions."
         return self.disk + kv_cache_bytes(self.config, min(positions, self.config.seq_len))
 
-    def speed(self, bandwidth: float) -> float: return bandwidth / self.per_token   # tokens a second, at best
+    def speed(self, bandwidth: float) -> float: "Tokens a second, at best."; return bandwidth / self.per_token
 
 # %% ../nbs/19_hub.ipynb #d9d005e9
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ REVISIONS = {   # owner/name → the state that is meant, unless another is aske
     "HuggingFaceTB/SmolLM2-135M-Instruct": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
     "HuggingFaceTB/SmolLM2-360M-Instruct": "a10cc1512eabd3dde888204e902eca88bddb4951"}
 
-def pinned(repo: str, file: str, sha256: str) -> Remote: return Remote(repo, REVISIONS[repo], file, sha256)
+def pinned(repo: str, file: str, sha256: str) -> Remote: "A file in the state that `REVISIONS` names."; return Remote(repo, REVISIONS[repo], file, sha256)
 
 LLAMA2 = pinned("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "tokenizer.model", "9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347")
 STORIES = {   # name → its checkpoint and its vocabulary

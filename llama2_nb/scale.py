@@ -180,7 +180,7 @@ class Ledger:
             expected, found = (f"the {word}", "others") if word else (f"{name} {before}", value)
             raise ValueError(f"{self.path}: expected {expected} of the run that began this file, found {found}")
 
-    def append(self, records: list[dict]) -> None: self._write(b"".join(map(to_line, records)))
+    def append(self, records: list[dict]) -> None: "Write records behind those that are there."; self._write(b"".join(map(to_line, records)))
 
     def _write(self, data: bytes) -> None:
         self.file.write(data)

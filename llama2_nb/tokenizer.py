@@ -204,7 +204,7 @@ class Tokenizer:
             else: parts += [BYTES[byte] for byte in character]
         return [BOS] * bos + [self._ids[part] for part in merge_pairs(parts, self._rank)] + [EOS] * eos
 
-    def decoder(self) -> StreamDecoder: return StreamDecoder(self)
+    def decoder(self) -> StreamDecoder: "To decode one token at a time."; return StreamDecoder(self)
 
     def decode(self, ids: Iterable[int]) -> str:
         "Join tokens to text: BOS writes nothing and takes one space from the token behind it."

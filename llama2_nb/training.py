@@ -411,9 +411,10 @@ class Run:
         self.log = open_log(self.out / "log.jsonl", t.step)
         if not t.step: self.write(settings=self.settings)
 
-    def write(self, **entry) -> None: self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    def write(self, **entry) -> None: "Add a line to the log."; self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def save(self) -> None:
+        "Write the state and the model."
         self.log.flush()
         save_state(self.out / "state.npz", self.t, self.settings, self.seconds, self.losses)
         write_checkpoint(self.out / "model.bin", self.t.config, self.t.weights)
