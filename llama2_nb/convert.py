@@ -55,7 +55,7 @@ def read_table(data) -> tuple[dict, int]:   # data: all bytes of a file; gives n
     table.pop("__metadata__", None)
     return table, 8 + size
 
-# %% ../nbs/15_convert.ipynb #01be0c20
+# %% ../nbs/15_convert.ipynb #f4863f8c
 def _span(name: str, entry) -> tuple[str, list[int], int, int]:   # dtype, shape, first and last byte behind the table
     "An entry of the table, if it makes sense."
     try:
@@ -68,6 +68,7 @@ def _span(name: str, entry) -> tuple[str, list[int], int, int]:   # dtype, shape
         raise CheckpointError(f"{_short(name)}: expected {size} bytes of {dtype} {shape}, found offsets {start} to {stop}")
     return dtype, shape, start, stop
 
+# %% ../nbs/15_convert.ipynb #75451515
 def parse_tensors(data) -> dict[str, np.ndarray]:   # data: all bytes of a file; gives name → view
     "The tensors of a safetensors file, not copied: float32, float16, or uint16 for bfloat16. Raises `CheckpointError`."
     table, first = read_table(data)
@@ -79,6 +80,7 @@ def parse_tensors(data) -> dict[str, np.ndarray]:   # data: all bytes of a file;
     return {name: np.frombuffer(data, DTYPES[dtype], prod(shape), first + start).reshape(shape)
             for name, (dtype, shape, start, _) in spans.items()}
 
+# %% ../nbs/15_convert.ipynb #5b4ba87e
 def map_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:   # name → view of the mapped file
     "`parse_tensors` of a file. Raises `CheckpointError`."
     with open_regular(path, CheckpointError) as f:
@@ -156,7 +158,7 @@ def write_config(c: Config, dtype: str = "float32") -> dict:   # what config.jso
                 tie_word_embeddings=c.shared_classifier, rms_norm_eps=c.norm_eps, rope_theta=c.rope_theta, rope_scaling=scaling,
                 bos_token_id=1, eos_token_id=2, torch_dtype=dtype)
 
-# %% ../nbs/15_convert.ipynb #90c09f28
+# %% ../nbs/15_convert.ipynb #bcec9d17
 HUGGING_FACE = dict(
     token_embedding_table="model.embed_tokens", rms_att_weight="model.layers.{}.input_layernorm",
     wq="model.layers.{}.self_attn.q_proj", wk="model.layers.{}.self_attn.k_proj", wv="model.layers.{}.self_attn.v_proj",
@@ -168,6 +170,7 @@ META = dict(
     wk="layers.{}.attention.wk", wv="layers.{}.attention.wv", wo="layers.{}.attention.wo", rms_ffn_weight="layers.{}.ffn_norm",
     w1="layers.{}.feed_forward.w1", w2="layers.{}.feed_forward.w2", w3="layers.{}.feed_forward.w3", rms_final_weight="norm", wcls="output")
 
+# %% ../nbs/15_convert.ipynb #d7da7885
 def names_of(style: dict[str, str], c: Config) -> Iterator[tuple[str, int | None, str, tuple[int, ...]]]:
     "Yields our name, the layer (None: there is one for all), their name, the shape; layer after layer."
     first, *names = shapes = tensor_shapes(c)
@@ -178,6 +181,7 @@ def names_of(style: dict[str, str], c: Config) -> Iterator[tuple[str, int | None
         for name in layered: yield name, layer, style[name].format(layer) + ".weight", shapes[name][1:]
     yield from (whole(name) for name in names if name not in layered)
 
+# %% ../nbs/15_convert.ipynb #23456cca
 BLOCK = 2**18   # so many weights are float32 at the same time
 
 def blocks(w: Weights, name: str, layer: int | None, c: Config) -> Iterator[np.ndarray]:   # yields float32
@@ -195,13 +199,14 @@ def floats(*tensor) -> np.ndarray:   # arguments as for `blocks`
     "The same in one piece."
     return np.concatenate(list(blocks(*tensor)))
 
-# %% ../nbs/15_convert.ipynb #e3bdb960
+# %% ../nbs/15_convert.ipynb #0b753aed
 def as_dtype(x: np.ndarray, dtype: str, name: str = "x") -> np.ndarray:   # float32 → what a file of that dtype holds
     "Raises `CheckpointError` for what float16 can't hold."
     if dtype == "float16" and (np.abs(x) > 65504).any():
         raise CheckpointError(f"{name}: expected weights of at most 65504 for float16, found {np.abs(x).max()}")
     return to_bfloat16(x) if dtype == "bfloat16" else x.astype("<f2" if dtype == "float16" else "<f4", copy=False)
 
+# %% ../nbs/15_convert.ipynb #19e5af4c
 def write_tensors(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "float32") -> None:
     "A model as one safetensors file, a tensor at a time."
     kind, table, end = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype], {"__metadata__": {"format": "pt"}}, 0
@@ -217,7 +222,7 @@ def write_tensors(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "
                 if name in ("wq", "wk"): a = halves_from_pairs(a, len(a) // c.head_size)
                 f.write(np.ascontiguousarray(as_dtype(a, dtype, name)).data)
 
-# %% ../nbs/15_convert.ipynb #4e1c1172
+# %% ../nbs/15_convert.ipynb #423e4cbc
 @contextmanager
 def atomic_folder(path: str | os.PathLike):   # yields a folder to write to
     "At every moment there is no such folder, or all of it. Raises `CheckpointError` if something is there."
@@ -232,6 +237,7 @@ def atomic_folder(path: str | os.PathLike):   # yields a folder to write to
         os.replace(part, path)
     finally: rmtree(part, ignore_errors=True)
 
+# %% ../nbs/15_convert.ipynb #d7ab79f8
 def write_folder(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "float32",
                  files: dict[str, bytes] = {}) -> None:   # more files, as those of its vocabulary
     "A model as Hugging Face keeps it."
@@ -241,7 +247,7 @@ def write_folder(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "f
         for name, content in settings.items(): (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name, content in files.items(): (part / name).write_bytes(content)
 
-# %% ../nbs/15_convert.ipynb #4f2ee6ce
+# %% ../nbs/15_convert.ipynb #84174b4a
 @dataclass(frozen=True, eq=False)
 class Matrix:
     "A matrix as it lies in a folder's file. `np.asarray` gives what llama2.c would store."
@@ -264,6 +270,7 @@ class Matrix:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray: return self.part(0, len(self.bits))
 
+# %% ../nbs/15_convert.ipynb #c0f3f8f8
 @dataclass(frozen=True, eq=False)
 class Turned:
     "`m.T`: what may stand on the right of `x @`."
@@ -276,7 +283,7 @@ class Turned:
         for i in range(0, rows, step): out[:, i:i + step] = linear(x, to_float32(bits[i:i + step]))
         return pairs_from_halves(out.T, self.m.heads).T if self.m.heads else out
 
-# %% ../nbs/15_convert.ipynb #01bc5b46
+# %% ../nbs/15_convert.ipynb #a80a8d6c
 def read_json(path: str | os.PathLike, limit: int = 2**20) -> dict:
     "An object from a JSON file of at most `limit` bytes. Raises `CheckpointError`."
     with open_regular(path, CheckpointError) as f:
@@ -287,6 +294,7 @@ def read_json(path: str | os.PathLike, limit: int = 2**20) -> dict:
     if not isinstance(value, dict): raise CheckpointError(f"{path}: expected an object, found {_short(value)}")
     return value
 
+# %% ../nbs/15_convert.ipynb #ec724756
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:   # name → view, of all files
     "The tensors of a folder, from one file or several. Raises `CheckpointError`."
     index = folder / "model.safetensors.index.json"
@@ -304,7 +312,7 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:   # name → view, of a
         tensors[name] = files[file][name]
     return tensors
 
-# %% ../nbs/15_convert.ipynb #6760a937
+# %% ../nbs/15_convert.ipynb #851e050c
 def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
     "The tensors of a folder under our names: norms as float32 arrays, matrices as `Matrix`, in a tuple for the layers."
     if c.n_layers * 9 > len(tensors):   # before so many names are made
@@ -323,6 +331,7 @@ def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
     one = {name: a[0] if "{}" not in HUGGING_FACE[name] else np.stack(a) if name in NORMS else tuple(a) for name, a in found.items()}
     return Weights(**{"wcls": one["token_embedding_table"]} | one)
 
+# %% ../nbs/15_convert.ipynb #b02fe334
 @dataclass(frozen=True, eq=False)
 class Folder:
     "An open Hugging Face folder: what a `Checkpoint` is for a llama2.c file."
@@ -395,7 +404,7 @@ class Joined:
         if {s[1:] for s in shapes} == {self.shape[1:]}: return sum(len(s) for s in self.slices) == self.shape[0]
         return len(self.shape) == 2 and {s[0] for s in shapes} == {self.shape[0]} and sum(s.shape[1] for s in self.slices) == self.shape[1]
 
-# %% ../nbs/15_convert.ipynb #765a16e1
+# %% ../nbs/15_convert.ipynb #0daf3486
 def load_pickles(folder: Path) -> list[dict]:   # name → PyTorch tensor, of each file
     "Meta's files, mapped; nothing in them is run. Raises `CheckpointError`."
     try: import torch
@@ -412,6 +421,7 @@ def load_pickles(folder: Path) -> list[dict]:   # name → PyTorch tensor, of ea
         loaded.append(tensors)
     return loaded
 
+# %% ../nbs/15_convert.ipynb #18bb1317
 def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
     "params.json says less than config.json: the rest is in the shapes. `positions` is nowhere."
     if params.get("use_scaled_rope"): raise CheckpointError("use_scaled_rope: expected false, found true: take the Hugging Face folder, which says how")
@@ -445,13 +455,14 @@ def open_meta(path: str | os.PathLike, positions: int | None = None) -> Folder: 
     one = {name: a[0] if "{}" not in META[name] else np.stack([np.asarray(j) for j in a]) if name in NORMS else tuple(a) for name, a in found.items()}
     return Folder(str(path), c, Weights(**{"wcls": one["token_embedding_table"]} | one))
 
-# %% ../nbs/15_convert.ipynb #c27d0cc7
+# %% ../nbs/15_convert.ipynb #fe14a1eb
 def open_any(path: str | os.PathLike, positions: int | None = None) -> Checkpoint | Folder:
     "Whatever is there: a llama2.c file, a Hugging Face folder, a Meta checkpoint. Raises `CheckpointError`."
     if not os.path.isdir(path): return Checkpoint.open(path)
     if not os.path.exists(os.path.join(path, "config.json")) and os.path.exists(os.path.join(path, "params.json")): return open_meta(path, positions)
     return Folder.open(path, positions)
 
+# %% ../nbs/15_convert.ipynb #ea2ed762
 def convert(src: str | os.PathLike, dst: str | os.PathLike, *,
             version: int = 0,              # of a llama2.c file: 0, 1, or 2, which is int8
             dtype: str | None = None,      # of a folder: float32, float16 or bfloat16; None: as in the source

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'LIMIT', 'KEPT', 'BUILT_IN', 'RENDERED', 'TURNS', 'read_fields', 'parse_sentencepiece', 'from_json',
-           'to_json', 'FolderTokenizer', 'FolderDecoder', 'special_tokens', 'end_ids', 'open_vocabulary',
+           'to_json', 'FolderTokenizer', 'FolderDecoder', 'special_tokens', 'end_ids', 'filled', 'open_vocabulary',
            'as_tokenizer', 'vocabulary_files', 'TemplateError', 'compile_template', 'Template', 'encode_marked',
            'find_template', 'named_template', 'choose_template']
 
@@ -42,7 +42,7 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:   # yields (w
         yield key >> 3, data[at:at + size]
         at += size
 
-# %% ../nbs/18_dialogue.ipynb #81e73756
+# %% ../nbs/18_dialogue.ipynb #40ca8761
 NEVER = -1e11   # the score of a piece that no merge may make
 LIMIT = 2**26   # bytes (64 MiB): no vocabulary is larger
 
@@ -56,6 +56,7 @@ def _piece(data: bytes) -> tuple[bytes, float, int]:   # text, score, kind
     if not isinstance(score, bytes) or len(score) != 4: raise TokenizerError("file: expected a score of four bytes, found others")
     return _text(fields.get(1, b"")), struct.unpack("<f", score)[0], fields.get(3, 1)
 
+# %% ../nbs/18_dialogue.ipynb #b58c23de
 def parse_sentencepiece(data: bytes) -> Tokenizer:   # all bytes of a tokenizer.model
     "A SentencePiece vocabulary of Llama 2's kind. Raises `TokenizerError` for others."
     pieces, training, preparing = [], {}, {}
@@ -151,7 +152,7 @@ class FolderTokenizer:
         letters = _letters() if '"ByteLevel"' in self._tokenizer.to_str() else None
         return [_spelled(self._tokenizer.id_to_token(id) or "", letters) for id in range(self.vocab_size)]
 
-# %% ../nbs/18_dialogue.ipynb #3db127c8
+# %% ../nbs/18_dialogue.ipynb #28d1eb20
 def _letters() -> dict[str, int]:   # letter → byte
     "How byte-level vocabularies write bytes: printable ones of Latin-1 as they are, the others as letters from U+0100 on."
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -162,6 +163,7 @@ def _spelled(piece: str, letters: dict[str, int] | None) -> bytes:
     if letters and all(c in letters for c in piece): return bytes(letters[c] for c in piece)
     return piece.replace("▁", " ").encode("utf-8", "replace")
 
+# %% ../nbs/18_dialogue.ipynb #3b6b1399
 class FolderDecoder:
     "Turns a folder's token ids into text, one at a time; special tokens write nothing."
     def __init__(self, tokenizer, stream): self._tokenizer, self._stream, self._ids, self._written = tokenizer, stream, [], 0
@@ -177,7 +179,7 @@ class FolderDecoder:
         "What is left of an unfinished character, as U+FFFD."
         return self._tokenizer.decode(self._ids)[self._written:]
 
-# %% ../nbs/18_dialogue.ipynb #507bfe92
+# %% ../nbs/18_dialogue.ipynb #4c225350
 def special_tokens(folder: Path) -> dict[str, str]:   # bos_token → "<s>", and so on
     "The special tokens that a folder names. Raises `CheckpointError` for a file that can't be read."
     found = {}
@@ -195,6 +197,12 @@ def end_ids(folder: Path) -> set[int]:
         ids |= {i for i in (end if isinstance(end, list) else [end]) if isinstance(i, int)}
     return ids
 
+# %% ../nbs/18_dialogue.ipynb #5c4b7a85
+def filled(tok: Tokenizer, vocab_size: int) -> Tokenizer:
+    "The same with so many tokens: models are often made for a few more than there are."
+    more = [b"<unused%d>" % i for i in range(tok.vocab_size, vocab_size)]
+    return Tokenizer(tok.pieces + more, tok.scores + [NEVER] * len(more)) if more else tok
+
 def open_vocabulary(path: str | os.PathLike, vocab_size: int | None = None) -> Tokenizer | FolderTokenizer:
     "The vocabulary of a folder, or a file of any kind: tokenizer.json, tokenizer.model, tokenizer.bin. Raises `TokenizerError`."
     path = Path(path)
@@ -205,7 +213,7 @@ def open_vocabulary(path: str | os.PathLike, vocab_size: int | None = None) -> T
     try: tok = parse_sentencepiece(data)
     except TokenizerError as e: raise TokenizerError(f"{path}: {e}") from None
     if vocab_size is not None and tok.vocab_size > vocab_size: raise TokenizerError(f"{path}: file: expected at most {vocab_size} tokens, found {tok.vocab_size}")
-    return tok
+    return filled(tok, vocab_size or 0)
 
 def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokenizer:
     special, ends = special_tokens(folder), end_ids(folder)
@@ -219,7 +227,7 @@ def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokeni
     tok.stops = frozenset(tok.stops | ends)
     return tok
 
-# %% ../nbs/18_dialogue.ipynb #0b72d7df
+# %% ../nbs/18_dialogue.ipynb #ac0f497a
 KEPT = "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "generation_config.json"
 
 def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:   # path: a folder, or a checkpoint with its tokenizer beside it
@@ -228,9 +236,9 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:   # path: a folder, 
     tok = (from_json(read_json(path / "tokenizer.json", LIMIT)) if (path / "tokenizer.json").exists() and not (path / "tokenizer.model").exists()
            else open_vocabulary(path / "tokenizer.model", vocab_size) if (path / "tokenizer.model").exists() else _of_folder(path, vocab_size))
     if tok.vocab_size > vocab_size: raise TokenizerError(f"{path}: file: expected at most {vocab_size} tokens, found {tok.vocab_size}")
-    more = [b"<unused%d>" % i for i in range(tok.vocab_size, vocab_size)]   # models are often made for a few tokens more
-    return Tokenizer(tok.pieces + more, tok.scores + [NEVER] * len(more))
+    return filled(tok, vocab_size)
 
+# %% ../nbs/18_dialogue.ipynb #93c79864
 def vocabulary_files(src: str | os.PathLike, vocab_size: int, to_file: bool) -> dict[str, bytes]:   # name → contents
     "What goes beside a converted model: beside a llama2.c file, or in a folder."
     src = Path(src)
@@ -244,7 +252,7 @@ def vocabulary_files(src: str | os.PathLike, vocab_size: int, to_file: bool) -> 
         warnings.warn(f"{src}: its vocabulary is left out: {e}")
         return {}
 
-# %% ../nbs/18_dialogue.ipynb #3e099627
+# %% ../nbs/18_dialogue.ipynb #8c509312
 BUILT_IN = {
     "llama2": "{% set told = messages[0].content if messages and messages[0].role == 'system' else '' %}"
               "{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}{{ bos_token }}[INST] "
@@ -254,6 +262,8 @@ BUILT_IN = {
               "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
     "chatml": "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}{% endfor %}"
               "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"}
+
+# %% ../nbs/18_dialogue.ipynb #7b61ee6a
 RENDERED = 2**20   # characters: what a template writes is cut off with an error beyond
 
 class TemplateError(ValueError):
@@ -271,7 +281,7 @@ def compile_template(source: str):   # → a Jinja template
     try: return env.from_string(source)
     except Exception as e: raise TemplateError(f"chat template: expected a Jinja template, found: {' '.join(str(e).split())[:200]}") from None
 
-# %% ../nbs/18_dialogue.ipynb #c0521b73
+# %% ../nbs/18_dialogue.ipynb #3cb0b1e2
 TURNS = "<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>"   # tokens that end a turn, where they are special
 
 class Template:
@@ -299,6 +309,7 @@ class Template:
 
     def ids(self, messages: list[dict]) -> list[int]: "Token ids of a conversation that is to be answered."; return encode_marked(self.tokenizer, self.text(messages))
 
+# %% ../nbs/18_dialogue.ipynb #662a443f
 def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int]:
     "Token ids of a text that may contain special tokens; none is added."
     if isinstance(tokenizer, FolderTokenizer): return tokenizer.encode_marked(text)
@@ -308,7 +319,7 @@ def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int
         ids += tokenizer.encode(part.removeprefix("\0"), bos=False)
     return ids
 
-# %% ../nbs/18_dialogue.ipynb #69bc585f
+# %% ../nbs/18_dialogue.ipynb #8368f525
 def find_template(folder: Path, tokenizer: Tokenizer | FolderTokenizer) -> Template:
     "A folder's own template, or else that built-in one whose marks are in its vocabulary."
     settings = read_json(path, 2**24) if (path := folder / "tokenizer_config.json").exists() else {}
@@ -322,6 +333,7 @@ def find_template(folder: Path, tokenizer: Tokenizer | FolderTokenizer) -> Templ
         source = BUILT_IN["llama3" if "<|start_header_id|>" in known else "chatml" if "<|im_start|>" in known else "llama2"]
     return Template(source, tokenizer, special)
 
+# %% ../nbs/18_dialogue.ipynb #1dbcd65f
 def named_template(name: str, tokenizer: Tokenizer | FolderTokenizer, special: dict[str, str] | None = None) -> Template:
     "A built-in template, or one from a file. Raises `TemplateError` if there is neither."
     if name in BUILT_IN: return Template(BUILT_IN[name], tokenizer, special)

@@ -81,7 +81,7 @@ def verify(path: Path, sha256: str | None = None) -> None:   # None: what its na
     for p in {path, blob}: p.unlink(missing_ok=True)
     raise CheckpointError(f"{path.name}: checksum: expected {expected}, found {found} (the file was deleted; download it again)")
 
-# %% ../nbs/19_hub.ipynb #322a8292
+# %% ../nbs/19_hub.ipynb #660ad0e6
 @contextmanager
 def in_one_sentence(repo: str, file: str, revision: str) -> Iterator[None]:
     "What may go wrong while downloading → `CheckpointError`."
@@ -106,6 +106,7 @@ def in_one_sentence(repo: str, file: str, revision: str) -> Iterator[None]:
     else: return
     raise CheckpointError(f"{repo}: {why}")
 
+# %% ../nbs/19_hub.ipynb #d600ec4f
 def fetch(remote: Remote,
           refresh: bool = False,   # ask the hub, even if the file is in the cache
           probe: bool = True,      # find out at once if there is no network, not after five tries
@@ -121,7 +122,7 @@ def fetch(remote: Remote,
         verify(path, remote.sha256)
         return path
 
-# %% ../nbs/19_hub.ipynb #7f616362
+# %% ../nbs/19_hub.ipynb #5ab1b3e9
 def _optional(remote: Remote, refresh: bool) -> Path | None:
     "`fetch`, for a file that need not be there."
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -133,6 +134,7 @@ def _optional(remote: Remote, refresh: bool) -> Path | None:
         if str(e) == f"{remote.repo}: expected {remote.file}, found no such file": return None
         raise
 
+# %% ../nbs/19_hub.ipynb #a46cb456
 def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) -> Path:
     "A Llama of the hub, as a folder in the cache. Raises `CheckpointError`."
     revision = revision or REVISIONS.get(repo, "main")
@@ -149,6 +151,7 @@ def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) 
     for file in sorted(files): get(file)
     return config.parent
 
+# %% ../nbs/19_hub.ipynb #04259e93
 def download(name: str, refresh: bool = False) -> Path:   # name: a known one, or owner/name, or owner/name@revision
     "A model of the hub: the path of its checkpoint or folder. Raises `CheckpointError`."
     if name in STORIES: return [fetch(remote, refresh) for remote in STORIES[name]][0]
@@ -161,7 +164,7 @@ def vocabulary_of(checkpoint: str | os.PathLike) -> Path | None:   # None: not o
     known = "models--karpathy--tinyllamas" in path.parts and path.stem in STORIES
     return fetch(STORIES[path.stem][1]) if known else None
 
-# %% ../nbs/19_hub.ipynb #76ea9e31
+# %% ../nbs/19_hub.ipynb #88e7b4fc
 def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:   # how long it is, and how it begins
     "The length of a file on the hub, and its first n bytes, nothing else of it. Raises `CheckpointError`."
     with in_one_sentence(remote.repo, remote.file, remote.revision):
@@ -173,6 +176,7 @@ def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:   # how long it is, a
         request = urllib.request.Request(url, headers={"Range": f"bytes=0-{n - 1}"})
         with urllib.request.urlopen(request, timeout=30) as answer: return size, answer.read(n)   # even if it sends all
 
+# %% ../nbs/19_hub.ipynb #964754ed
 def plan(name: str) -> Plan:   # as for `download`
     "What a model of the hub will need. Raises `CheckpointError`."
     if name in STORIES:
