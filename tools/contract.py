@@ -1,7 +1,7 @@
 """What must be true of any bytes that claim to be a model or a vocabulary, written down a second time.
 
-The two readers know nothing of the package. They walk through a file from its first byte to its last, as the format says, and
-answer with what it holds, or with None if it must be refused. The two judges hold the package against them.
+The two readers know nothing of the package. They walk through a file from its first byte to its last, as the format
+says, and answer with what it holds, or with None if it must be refused. The two judges hold the package against them.
 `tools/fuzz.py` and `nbs/34_hostile.ipynb` feed the judges.
 """
 import re
@@ -15,30 +15,31 @@ from llama2_nb.config import CheckpointError, file_size, parse_header
 from llama2_nb.sampling import Sampler
 from llama2_nb.tokenizer import TokenizerError
 
-OTHER_FORMATS = re.compile(rb"GGUF|PK\x03\x04|\x80\x02\x8a\nl\xfc\x9cF\xf9 |\x1f\x8b|version https://git-lfs|.{4}\0{4}\{[\" ]"
-                           rb"|(?i:\s{0,63}<(!doctype|html))", re.S)
+OTHER_FORMATS = re.compile(rb"GGUF|PK\x03\x04|\x80\x02\x8a\nl\xfc\x9cF\xf9 |\x1f\x8b|version https://git-lfs"
+                           rb"|.{4}\0{4}\{[\" ]|(?i:\s{0,63}<(!doctype|html))", re.S)
 CACHE_CAP = 2**36     # bytes of keys and values above which a header is refused
 STEP_CAP = 2**22      # bytes of keys and values up to which a judge takes two steps with the model
 LONGEST = 4400        # bytes of a file for the judges; the largest seed has 3,676
-NUMBERS = [0, 1, 2, 3, 4, 5, 6, 8, 12, 64, 255, 2**15, 2**16, 2**20, 2**30, 2**31 - 1, -1, -2, -5, -2**31]   # that break things
+# what breaks things
+NUMBERS = [0, 1, 2, 3, 4, 5, 6, 8, 12, 64, 255, 2**15, 2**16, 2**20, 2**30, 2**31 - 1, -1, -2, -5, -2**31]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-45, 1e-20, 1e30, -1e30, 3.4e38, -3.4e38, float("inf"), float("-inf"), float("nan")]
 
 
-def tensor_order(version: int, shared: int, numbers: list[int]) -> list[tuple[str, int, int]]:   # (name, how many, numbers in each)
-    "The tensors of a file as they follow each other."
+def tensor_order(version: int, shared: int, numbers: list[int]) -> list[tuple[str, int, int]]:
+    "The tensors of a file as they follow each other: name, how many, numbers in each."
     dim, hidden, layers, heads, kv_heads, vocab, seq_len = numbers
     kv = dim // heads * kv_heads
     norms = [("rms_att_weight", layers, dim), ("rms_ffn_weight", layers, dim), ("rms_final_weight", 1, dim)]
     table, classifier = [("token_embedding_table", 1, vocab * dim)], [] if shared else [("wcls", 1, vocab * dim)]
-    attention = [("wq", layers, dim * dim), ("wk", layers, kv * dim), ("wv", layers, kv * dim), ("wo", layers, dim * dim)]
+    attention = [(name, layers, n * dim) for name, n in (("wq", dim), ("wk", kv), ("wv", kv), ("wo", dim))]
     feed_forward = [(name, layers, hidden * dim) for name in ("w1", "w2", "w3")]
     if version: return norms + table + attention + feed_forward + classifier
     skipped = [("skipped", 2, seq_len * (dim // heads // 2))]
     return table + norms[:1] + attention + norms[1:2] + feed_forward + norms[2:] + skipped + classifier
 
 
-def read_header(data: bytes) -> tuple[int, int, list[int], int | None] | None:   # version, shared, seven numbers, group size
-    "What stands at the head of a file, or None if no model can have it."
+def read_header(data: bytes) -> tuple[int, int, list[int], int | None] | None:
+    "Version, shared flag, seven numbers and group size of a file, or None if no model can have them."
     versioned = data[:4] == b"24ka"
     if OTHER_FORMATS.match(data) or len(data) < (256 if versioned else 28): return None
     version, *numbers = struct.unpack_from("<8i", data, 4) if versioned else (0, *struct.unpack_from("<7i", data))
@@ -53,8 +54,8 @@ def read_header(data: bytes) -> tuple[int, int, list[int], int | None] | None:  
     return version, shared, numbers, group
 
 
-def read_checkpoint(data: bytes) -> tuple[tuple, dict[str, np.ndarray]] | None:   # the header, and name → (how many, bytes of each)
-    "All that a model file says; None for what is none."
+def read_checkpoint(data: bytes) -> tuple[tuple, dict[str, np.ndarray]] | None:
+    "All that a model file says: its header, and name → (how many, bytes of each). None for what is no model file."
     if (header := read_header(data)) is None: return None
     version, shared, numbers, group = header
     position, tensors = 256 if version else 28, {}
@@ -101,8 +102,9 @@ def bytes_of(tensor) -> np.ndarray:   # as the file has them
     return np.concatenate([np.ascontiguousarray(part).view(np.uint8).ravel() for layer in layers for part in layer])
 
 
-def judge_checkpoint(path, data: bytes, **options) -> str:   # path: of a file with these bytes → "model", or the refusal
-    "Open a checkpoint, compare it with `read_checkpoint`, take two steps with it. `AssertionError` if the package is wrong."
+def judge_checkpoint(path, data: bytes, **options) -> str:   # path: of a file with these bytes
+    """Open a checkpoint, compare it with `read_checkpoint`, take two steps with it: "model", or the refusal.
+    Raises `AssertionError` if the package is wrong."""
     expected = read_checkpoint(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # of padding that is not zero, of weights that overflow
@@ -114,9 +116,11 @@ def judge_checkpoint(path, data: bytes, **options) -> str:   # path: of a file w
             assert expected is not None, "a bad file was accepted"
             (version, shared, numbers, group), tensors = expected
             c, h = ckpt.config, ckpt.header
-            assert (h.version, int(c.shared_classifier), list(vars(c).values())[:7], h.group_size) == (version, shared, numbers, group)
+            assert (h.version, h.group_size) == (version, group), "another version or group size"
+            assert list(vars(c).values()) == [*numbers, bool(shared)], "another Config"
             for name, wanted in tensors.items():
-                assert np.array_equal(bytes_of(getattr(ckpt.weights, name)), wanted.ravel()), f"{name} is another tensor"
+                found = bytes_of(getattr(ckpt.weights, name))
+                assert np.array_equal(found, wanted.ravel()), f"{name} is another tensor"
             assert ("wcls" in tensors) != (ckpt.weights.wcls is ckpt.weights.token_embedding_table)
             if 8 * c.n_layers * c.seq_len * c.kv_dim <= STEP_CAP: two_steps(ckpt)
     return "model"
@@ -137,8 +141,9 @@ def two_steps(ckpt) -> None:
             assert 0 <= token < c.vocab_size
 
 
-def judge_vocabulary(path, data: bytes) -> str:   # path: of a file with these bytes → "vocabulary", or the refusal
-    "Open a tokenizer file, compare it with `read_vocabulary`, cut and join a text with it. `AssertionError` if the package is wrong."
+def judge_vocabulary(path, data: bytes) -> str:   # path: of a file with these bytes
+    """Open a tokenizer file, compare it with `read_vocabulary`, cut and join a text with it: "vocabulary", or the
+    refusal. Raises `AssertionError` if the package is wrong."""
     expected = read_vocabulary(data)
     try: tok = tokenizer.Tokenizer.open(path)
     except TokenizerError as e:
@@ -161,11 +166,11 @@ def fit(data: bytes, fill: bytes) -> bytes:
     return data if size > LONGEST else (data + fill * LONGEST)[:size]
 
 
-def make_checkpoint(version: int, shared: int, numbers: list[int], group: int | None, rng: np.random.Generator) -> bytes:
+def make_checkpoint(version: int, shared: int, numbers: list[int], group: int | None, rng) -> bytes:
     "A model file with random weights; norms and scales are positive."
     *fields, vocab, seq_len = numbers
     file = struct.pack("<7i", *fields, vocab if shared else -vocab, seq_len)
-    if version: file = (b"24ka" + struct.pack("<8iB", version, *numbers, shared) + struct.pack("<i", group or 0)).ljust(256, b"\0")
+    if version: file = b"24ka" + struct.pack("<8iBi", version, *numbers, shared, group or 0).ljust(252, b"\0")
     for name, count, n in tensor_order(version, shared, numbers):
         norm, int8 = name.startswith("rms_"), version == 2 and not name.startswith("rms_")
         for _ in range(count):
@@ -178,12 +183,13 @@ def make_checkpoint(version: int, shared: int, numbers: list[int], group: int | 
 def seed_files() -> dict[str, list[bytes]]:   # target of the fuzzer → small good files
     "Checkpoints of all versions whose sizes are as small as they can be, and vocabularies of 260 and 264 tokens."
     kinds = {"checkpoint": [], "versioned": []}
-    for numbers, shared, group in [([4, 3, 1, 2, 1, 5, 3], 1, 4), ([4, 6, 2, 1, 1, 3, 2], 0, 2), ([8, 4, 1, 4, 2, 2, 4], 1, 4), ([2, 1, 1, 1, 1, 1, 1], 0, 1)]:
+    for numbers, shared, group in [([4, 3, 1, 2, 1, 5, 3], 1, 4), ([4, 6, 2, 1, 1, 3, 2], 0, 2),
+                                   ([8, 4, 1, 4, 2, 2, 4], 1, 4), ([2, 1, 1, 1, 1, 1, 1], 0, 1)]:
         for version in 0, 1, 2:
             file = make_checkpoint(version, shared, numbers, group, np.random.default_rng(sum(numbers)))
             kinds["versioned" if version else "checkpoint"].append(file)
     fixed = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
     entry = lambda score, piece: struct.pack("<fI", score, len(piece)) + piece
-    kinds["tokenizer"] = [struct.pack("<I", 7) + b"".join(entry(-float(i), piece) for i, piece in enumerate(fixed + more))
-                          for more in ([b" "], [b" ", b"O", b"n", b"On", "\u00e9".encode()])]
+    file = lambda pieces: struct.pack("<I", 7) + b"".join(entry(-float(i), piece) for i, piece in enumerate(pieces))
+    kinds["tokenizer"] = [file(fixed + more) for more in ([b" "], [b" ", b"O", b"n", b"On", "\u00e9".encode()])]
     return kinds

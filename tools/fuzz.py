@@ -3,8 +3,9 @@
 Usage: python tools/fuzz.py TARGET --seconds N --corpus DIR     (needs: pip install -e '.[fuzz]')
        python tools/fuzz.py --table --corpus DIR                sums of all runs so far, as a table
 TARGET: checkpoint (files of version 0 as seeds), versioned (1 and 2: the long header, int8) or tokenizer.
-Each file goes to a judge of tools/contract.py: the right model or the right refusal, anything else is a finding. Findings lie
-in DIR/TARGET/findings, and the exit status is then 1. A run goes on where the last one with the same DIR stopped.
+Each file goes to a judge of tools/contract.py: the right model or the right refusal, anything else is a finding.
+Findings lie in DIR/TARGET/findings, and the exit status is then 1. A run goes on where the last one with the same DIR
+stopped.
 """
 import argparse
 import hashlib
@@ -52,7 +53,8 @@ def retoken(data: bytes, rng: random.Random) -> bytes:
         entries.append(data[position:position + 8 + length]); position += 8 + length
     fixed, free = entries[:259], entries[259:]
     for _ in range(rng.randint(1, 4)):
-        piece = rng.choice([b" ", b"O", b"n", b"On", b"<0x41>", b"<0xG1>", b"\xff", b"\xc3", b"\xa9", b"\0", bytes(rng.randrange(256) for _ in range(rng.randint(1, 5)))])
+        anything = bytes(rng.randrange(256) for _ in range(rng.randint(1, 5)))
+        piece = rng.choice([b" ", b"O", b"n", b"On", b"<0x41>", b"<0xG1>", b"\xff", b"\xc3", b"\xa9", b"\0", anything])
         entry = struct.pack("<fI", rng.choice([*contract.FLOATS, -2e10]), len(piece)) + piece
         if free and rng.random() < 0.4: free[rng.randrange(len(free))] = entry
         elif len(free) > 1 and rng.random() < 0.2: free.pop(rng.randrange(len(free)))
@@ -101,8 +103,9 @@ def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, plant: bo
         if rng.random() < 0.5: return atheris.Mutate(data, max_size)
         return (retoken if target == "tokenizer" else reshape)(data, rng)[:max_size]
 
-    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-max_total_time={seconds}", f"-max_len={contract.LONGEST}", "-rss_limit_mb=1024",
-                   "-timeout=20", f"-artifact_prefix={folder / 'findings'}/", "-print_final_stats=1", "-use_value_profile=1"],
+    options = dict(max_total_time=seconds, max_len=contract.LONGEST, rss_limit_mb=1024, timeout=20, print_final_stats=1,
+                   use_value_profile=1, artifact_prefix=f"{folder / 'findings'}/")
+    atheris.Setup([sys.argv[0], str(folder / "corpus"), *(f"-{name}={value}" for name, value in options.items())],
                   one, custom_mutator=mutate)
     atheris.Fuzz()
 
@@ -115,11 +118,12 @@ def table(folder: Path) -> str:
         row = sums.setdefault(target, [0.0, 0, 0, 0, 0, 0])
         row[:4] = row[0] + float(seconds), row[1] + int(accepted), row[2] + int(refused), row[3] + int(findings)
         row[4], row[5] = max(row[4], int(peak)), row[5] + 1
-    lines = ["| loader | minutes | files tried | accepted, and right | refused, and right | kinds of refusals | crashes or wrong exceptions | peak memory of the process |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| loader | minutes | files tried | accepted, and right | refused, and right | kinds of refusals "
+             "| crashes or wrong exceptions | peak memory of the process |", "|---|---|---|---|---|---|---|---|"]
     for target, (seconds, accepted, refused, findings, peak, runs) in sums.items():
         kinds = len((folder / target / "refusals.txt").read_text().splitlines())
-        lines.append(f"| {target} | {seconds / 60:.1f} | {accepted + refused:,} | {accepted:,} | {refused:,} | {kinds} | {findings} | {peak / 1024:.0f} MiB |")
+        lines.append(f"| {target} | {seconds / 60:.1f} | {accepted + refused:,} | {accepted:,} | {refused:,} | {kinds} "
+                     f"| {findings} | {peak / 1024:.0f} MiB |")
     return "\n".join(lines)
 
 
@@ -129,7 +133,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print the sums of all runs, and leave")
-    parser.add_argument("--plant", action="store_true", help="the control: take a check out of the loader, which must be found")
+    parser.add_argument("--plant", action="store_true", help="the control: take out a check, which must be found")
     args = parser.parse_args()
     if args.table: print(table(args.corpus)); return 0
     if args.target is None: parser.error("expected a target, or --table")
@@ -150,8 +154,8 @@ def main() -> int:
     accepted, refused = struct.unpack("<2Q", counters[:16])
     with open(args.corpus / "runs.tsv", "a") as f:
         f.write(f"{args.target}\t{seconds:.1f}\t{accepted}\t{refused}\t{len(found)}\t{usage.ru_maxrss}\n")
-    print(f"{args.target}: {accepted + refused:,} files in {seconds:.0f} s, {accepted:,} accepted, {refused:,} refused, "
-          f"{len(found)} findings, peak memory {usage.ru_maxrss / 1024:.0f} MiB", *found, sep="\n  ")
+    print(f"{args.target}: {accepted + refused:,} files in {seconds:.0f} s, {accepted:,} accepted, "
+          f"{refused:,} refused, {len(found)} findings, peak memory {usage.ru_maxrss / 1024:.0f} MiB", *found, sep="\n  ")
     code = os.waitstatus_to_exitcode(status)
     if code and not found: print(f"the fuzzer ended with {code}: see {folder / 'log'}")
     return int(bool(code or found))

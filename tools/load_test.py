@@ -1,8 +1,8 @@
 """One model under load: threads, processes, ten thousand stories.
 
-Usage: python tools/load_test.py [--stories N] [--threads N] [--each N] [--only TEST] [--leak]      (memory is counted on Linux alone)
-Prints a row of Markdown for each test; exits with 1 if one of them failed. --leak is the control: every loaded model is kept,
-which must be noticed.
+Usage: python tools/load_test.py [--stories N] [--threads N] [--each N] [--only TEST] [--leak]
+Prints a row of Markdown for each test; exits with 1 if one of them failed. Memory is counted on Linux alone.
+--leak is the control: every loaded model is kept, which must be noticed.
 """
 import argparse
 import os
@@ -22,7 +22,8 @@ LIMIT = 5.0   # MB by which the memory of a process may differ in the course of 
 
 
 def private() -> float:   # MB that no other process shares
-    with open("/proc/self/smaps_rollup") as f: return sum(int(line.split()[1]) for line in f if line.startswith("Private")) * 1024 / 1e6
+    with open("/proc/self/smaps_rollup") as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith("Private")) * 1024 / 1e6
 
 def handles() -> int: return len(os.listdir("/proc/self/fd"))
 
@@ -61,8 +62,8 @@ def processes() -> tuple[str, bool]:
         path = Path(folder) / "15M.bin"
         write_random(path, SHAPES["15M"])
         for mode in "map", "read":
-            both = [subprocess.Popen([sys.executable, "-c", READER, str(path), mode, str(Path(__file__).parent)], text=True,
-                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+            command = [sys.executable, "-c", READER, str(path), mode, str(Path(__file__).parent)]
+            both = [subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
             for p in both: assert p.stdout.readline() == "ready\n"
             for p in both: p.stdin.write("\n"); p.stdin.flush()
             grown[mode] = [float(p.stdout.readline()) for p in both]
@@ -84,8 +85,9 @@ def stories(n: int, leak: bool) -> tuple[str, bool]:
         del llama
         if i >= settled and i % max(1, n // 100) == 0: memory.append(private()); counts.append((handles(), mappings()))
     grown, opened = max(memory) - min(memory), counts[-1]
-    row = (f"| {n:,} stories, the model loaded anew for each | {time.perf_counter() - began:.0f} s | unique memory {min(memory):.1f} to {max(memory):.1f} MB "
-           f"after the first {settled:,}; handles {counts[0][0]} → {opened[0]}; maps of model files {counts[0][1]} → {opened[1]} |")
+    row = (f"| {n:,} stories, the model loaded anew for each | {time.perf_counter() - began:.0f} s "
+           f"| unique memory {min(memory):.1f} to {max(memory):.1f} MB after the first {settled:,}; "
+           f"handles {counts[0][0]} → {opened[0]}; maps of model files {counts[0][1]} → {opened[1]} |")
     return row, grown < LIMIT and counts[0] == opened and opened[1] == 0
 
 
