@@ -225,7 +225,10 @@ def open_client(client=None, workers: int | None = None):
 # %% ../nbs/16_scale.ipynb #160000f2
 def check_workers(client) -> None:
     "Raises `ValueError` unless all workers have this version of llama2_nb."
-    try: found = client.run(lambda: __import__("llama2_nb.scale").__version__)
+    def version() -> str:   # a function in a function travels as it is, so the worker needn't know this module
+        import llama2_nb
+        return llama2_nb.__version__
+    try: found = client.run(version)
     except ImportError as e:
         raise ValueError(f"expected workers with llama2_nb {__version__}, found one without: {e}") from None
     for worker, version in found.items():
