@@ -254,7 +254,7 @@ def _share(w: dict, c: Config, rows: tuple) -> tuple[int, float, dict]:   # rows
     "What some rows have to say: how many targets, the sum of their losses, and its gradient."
     tokens, targets = rows
     if not (n := int((targets >= 0).sum())): return 0, 0.0, {}
-    loss, grads = loss_and_grads(w, c, tokens, targets)
+    with np.errstate(all="ignore"): loss, grads = loss_and_grads(w, c, tokens, targets)   # `update` looks for NaN
     for g in grads.values(): g *= g.dtype.type(n)
     return n, loss * n, grads
 
@@ -291,7 +291,7 @@ class Training:
         r, (loss, grads) = self.recipe, self.gradient(pool)
         norm = clip_gradient(grads, r.clip)
         if not math.isfinite(norm + loss): raise ValueError(
-            f"step {self.step + 1}: expected a finite loss, found {loss} with a gradient of length {norm}; try a smaller lr")
+            f"step {self.step + 1}: expected a finite loss and gradient, found {loss} and {norm}; try a smaller lr")
         rate = learning_rate(self.step, r)
         self.step += 1
         for name, w in self.weights.items():
@@ -411,10 +411,12 @@ class Run:
         self.log = open_log(self.out / "log.jsonl", t.step)
         if not t.step: self.write(settings=self.settings)
 
-    def write(self, **entry) -> None: "Add a line to the log."; self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    def write(self, **entry) -> None:
+        "A line of the log."
+        self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def save(self) -> None:
-        "Write the state and the model."
+        "Write the state, and the model as it is now."
         self.log.flush()
         save_state(self.out / "state.npz", self.t, self.settings, self.seconds, self.losses)
         write_checkpoint(self.out / "model.bin", self.t.config, self.t.weights)
