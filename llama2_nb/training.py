@@ -63,9 +63,9 @@ class Recipe:
     n_kv_heads: int = 4
     vocab_size: int = 896
     length: int = 512         # tokens of a row, and the most positions that the model will know
-    batch: int = 20           # rows of a step
+    batch: int = 8            # rows of a step
     micro: int = 2            # rows that go through the model together
-    steps: int = 12_000
+    steps: int = 10_000
     lr: float = 3e-3          # the peak of the learning rate
     warmup: int = 200         # steps to that peak
     floor: float = 0.01       # share of the peak that the last step has
