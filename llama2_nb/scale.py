@@ -228,7 +228,7 @@ def open_client(client=None, workers: int | None = None):
 def check_workers(client) -> None:
     "Raises `ValueError` unless all workers have this version of llama2_nb."
     def version() -> str:   # a function in a function travels as it is, so the worker needn't know this module
-        import llama2_nb
+        import llama2_nb.scale
         return llama2_nb.__version__
     try: found = client.run(version)
     except ImportError as e:
