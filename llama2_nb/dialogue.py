@@ -102,7 +102,8 @@ def to_json(tok: Tokenizer) -> dict:   # for a tokenizer.json
     if len(set(spelled)) < len(spelled): raise TokenizerError("vocabulary: expected each piece once, as tokenizer.json needs it, found one twice")
     ids, merges = {p: i for i, p in enumerate(spelled)}, []
     made = sorted((i for i, p in enumerate(spelled) if i >= 259 and len(p) > 1 and tok.scores[i] > -1e10), key=lambda i: -tok.scores[i])
-    if len({tok.scores[i] for i in made}) < len(made): raise TokenizerError("scores: expected no two alike, as a list of merges needs it, found some")
+    ranked = [tok.scores[i] for i in made if tok.scores[i] > -1e9]   # below are the runs of spaces of Llama 2, which share a score
+    if len({*ranked}) < len(ranked): raise TokenizerError("scores: expected no two alike, as a list of merges needs it, found some")
     for p in (spelled[i] for i in made): merges += [[p[:i], p[i:]] for i in range(1, len(p)) if p[:i] in ids and p[i:] in ids]
     special = [dict(id=i, content=p, special=True, single_word=False, lstrip=False, rstrip=False, normalized=False) for i, p in enumerate(spelled[:3])]
     begin = dict(type="TemplateProcessing", single=[{"SpecialToken": dict(id="<s>", type_id=0)}, {"Sequence": dict(id="A", type_id=0)}],
