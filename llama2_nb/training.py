@@ -63,9 +63,9 @@ class Recipe:
     n_kv_heads: int = 4
     vocab_size: int = 896
     length: int = 512         # tokens of a row, and the most positions that the model will know
-    batch: int = 20           # rows of a step
+    batch: int = 8            # rows of a step
     micro: int = 2            # rows that go through the model together
-    steps: int = 12_000
+    steps: int = 10_000
     lr: float = 3e-3          # the peak of the learning rate
     warmup: int = 200         # steps to that peak
     floor: float = 0.01       # share of the peak that the last step has
@@ -254,7 +254,7 @@ def _share(w: dict, c: Config, rows: tuple) -> tuple[int, float, dict]:   # rows
     "What some rows have to say: how many targets, the sum of their losses, and its gradient."
     tokens, targets = rows
     if not (n := int((targets >= 0).sum())): return 0, 0.0, {}
-    loss, grads = loss_and_grads(w, c, tokens, targets)
+    with np.errstate(all="ignore"): loss, grads = loss_and_grads(w, c, tokens, targets)   # `update` looks for NaN
     for g in grads.values(): g *= g.dtype.type(n)
     return n, loss * n, grads
 
@@ -291,7 +291,7 @@ class Training:
         r, (loss, grads) = self.recipe, self.gradient(pool)
         norm = clip_gradient(grads, r.clip)
         if not math.isfinite(norm + loss): raise ValueError(
-            f"step {self.step + 1}: expected a finite loss, found {loss} with a gradient of length {norm}; try a smaller lr")
+            f"step {self.step + 1}: expected a finite loss and gradient, found {loss} and {norm}; try a smaller lr")
         rate = learning_rate(self.step, r)
         self.step += 1
         for name, w in self.weights.items():
@@ -411,9 +411,12 @@ class Run:
         self.log = open_log(self.out / "log.jsonl", t.step)
         if not t.step: self.write(settings=self.settings)
 
-    def write(self, **entry) -> None: self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    def write(self, **entry) -> None:
+        "A line of the log."
+        self.log.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def save(self) -> None:
+        "Write the state, and the model as it is now."
         self.log.flush()
         save_state(self.out / "state.npz", self.t, self.settings, self.seconds, self.losses)
         write_checkpoint(self.out / "model.bin", self.t.config, self.t.weights)
