@@ -13,6 +13,7 @@ import mmap
 import os
 import random
 import re
+import shutil
 import struct
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def take_out(target: str) -> None:
     setattr(module, name, lambda *args: None)
 
 
-def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, plant: bool) -> None:
+def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, work: str, plant: bool) -> None:
     "In a process of its own: never returns."
     import atheris
     global contract
@@ -80,7 +81,6 @@ def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, plant: bo
     judge = contract.judge_vocabulary if target == "tokenizer" else contract.judge_checkpoint
     for i, seed in enumerate(contract.seed_files()[target]):
         if not (folder / "corpus" / f"seed{i}").exists(): (folder / "corpus" / f"seed{i}").write_bytes(seed)
-    work = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
     path, counts = os.path.join(work, "file.bin"), [0, 0]
     known = set((folder / "refusals.txt").read_text().splitlines()) if (folder / "refusals.txt").exists() else set()
 
@@ -140,16 +140,18 @@ def main() -> int:
     folder = args.corpus / args.target
     for name in "corpus", "findings": (folder / name).mkdir(parents=True, exist_ok=True)
     before, counters, began = set(os.listdir(folder / "findings")), mmap.mmap(-1, 16), time.monotonic()
+    work = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
     child = os.fork()
     if child == 0:
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1); os.dup2(log, 2)
-        try: fuzz(args.target, folder, args.seconds, counters, args.plant)
+        try: fuzz(args.target, folder, args.seconds, counters, work, args.plant)
         except BaseException:
             import traceback
             traceback.print_exc()
         finally: os._exit(1)   # atheris ends the process itself; whoever comes here has failed
     _, status, usage = os.wait4(child, 0)
+    shutil.rmtree(work, ignore_errors=True)
     seconds, found = time.monotonic() - began, sorted(set(os.listdir(folder / "findings")) - before)
     accepted, refused = struct.unpack("<2Q", counters[:16])
     with open(args.corpus / "runs.tsv", "a") as f:
