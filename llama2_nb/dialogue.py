@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'LIMIT', 'KEPT', 'BUILT_IN', 'RENDERED', 'TURNS', 'read_fields', 'parse_sentencepiece', 'from_json',
-           'to_json', 'FolderTokenizer', 'FolderDecoder', 'special_tokens', 'end_ids', 'filled', 'open_vocabulary',
-           'as_tokenizer', 'vocabulary_files', 'TemplateError', 'compile_template', 'Template', 'encode_marked',
-           'find_template', 'named_template', 'choose_template']
+           'to_json', 'in_rust', 'FolderTokenizer', 'FolderDecoder', 'special_tokens', 'end_ids', 'filled',
+           'open_vocabulary', 'as_tokenizer', 'vocabulary_files', 'TemplateError', 'compile_template', 'Template',
+           'encode_marked', 'find_template', 'named_template', 'choose_template']
 
 # %% ../nbs/18_dialogue.ipynb #01dde665
 import json
 import os
 import struct
 import warnings
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -74,24 +75,24 @@ def parse_sentencepiece(data: bytes) -> Tokenizer:   # all bytes of a tokenizer.
     return Tokenizer([SPECIAL[id] if id < 3 else text for id, (text, *_) in enumerate(pieces)],
                      [score if kind == 1 or id < 259 else NEVER for id, (_, score, kind) in enumerate(pieces)])
 
-# %% ../nbs/18_dialogue.ipynb #f9bd5ba8
+# %% ../nbs/18_dialogue.ipynb #34e00e18
 def from_json(settings: dict) -> Tokenizer:   # what a tokenizer.json holds
     "A vocabulary of Llama 2's kind. Raises `TokenizerError` for others."
-    def need(ok, what: str, found) -> None:
-        if not ok: raise TokenizerError(f"{what}, found {repr(found)[:60]}")
-    model, normal = settings.get("model"), settings.get("normalizer")
-    need(isinstance(model, dict) and model.get("type") == "BPE" and model.get("byte_fallback"), "model: expected BPE with byte_fallback, as in Llama 2", (model or {}).get("type") if isinstance(model, dict) else model)
-    steps = [{k: v for k, v in step.items() if k in ("type", "prepend", "pattern", "content")} for step in normal.get("normalizers", [])] if isinstance(normal, dict) else normal
-    need(steps == [dict(type="Prepend", prepend="▁"), dict(type="Replace", pattern={"String": " "}, content="▁")] and settings.get("pre_tokenizer") is None
-         and not model.get("ignore_merges"), "normalizer: expected a ▁ in front and for each space, and nothing else", steps)
-    try:
-        added = {t["content"]: t["id"] for t in settings.get("added_tokens") or ()}
-        ids = {**added, **model["vocab"]}
-        pieces = sorted(ids, key=ids.get)
-        need([ids[p] for p in pieces] == list(range(len(ids))), "vocab: expected ids from 0 up without a gap", len(ids))
-        rank = {}
-        for i, merge in enumerate(model["merges"]): rank.setdefault("".join(merge if isinstance(merge, list) else merge.split(" ")), float(-i))
+    try: return _from_json(**{name: settings.get(name) for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")})
     except (KeyError, TypeError, AttributeError) as e: raise TokenizerError(f"file: expected the parts of a tokenizer.json, found: {e}") from None
+
+def _need(ok, what: str, found) -> None:
+    if not ok: raise TokenizerError(f"{what}, found {repr(found)[:60]}")
+
+def _from_json(model, normalizer, pre_tokenizer, added_tokens) -> Tokenizer:
+    _need(model["type"] == "BPE" and model.get("byte_fallback"), "model: expected BPE with byte_fallback, as in Llama 2", model["type"])
+    steps = [{k: v for k, v in step.items() if k in ("type", "prepend", "pattern", "content")} for step in (normalizer or {}).get("normalizers", [])]
+    _need(steps == [dict(type="Prepend", prepend="▁"), dict(type="Replace", pattern={"String": " "}, content="▁")] and pre_tokenizer is None
+          and not model.get("ignore_merges"), "normalizer: expected a ▁ in front and for each space, and nothing else", steps)
+    ids = {t["content"]: t["id"] for t in added_tokens or ()} | model["vocab"]
+    pieces, rank = sorted(ids, key=ids.get), {}
+    _need([ids[p] for p in pieces] == list(range(len(ids))), "vocab: expected ids from 0 up without a gap", len(ids))
+    for i, merge in enumerate(model["merges"]): rank.setdefault("".join(merge if isinstance(merge, list) else merge.split(" ")), float(-i))
     return Tokenizer([SPECIAL[i] if i < 3 else p.replace("▁", " ").encode("utf-8", "replace") for i, p in enumerate(pieces)],
                      [0.0 if i < 259 else rank.get(p, NEVER) for i, p in enumerate(pieces)])
 
@@ -113,7 +114,14 @@ def to_json(tok: Tokenizer) -> dict:   # for a tokenizer.json
                 decoder=dict(type="Sequence", decoders=[dict(type="Replace", pattern=dict(String="▁"), content=" "), dict(type="ByteFallback"), dict(type="Fuse"), dict(type="Strip", content=" ", start=1, stop=0)]),
                 model=dict(type="BPE", dropout=None, unk_token="<unk>", continuing_subword_prefix=None, end_of_word_suffix=None, fuse_unk=True, byte_fallback=True, ignore_merges=False, vocab=ids, merges=merges))
 
-# %% ../nbs/18_dialogue.ipynb #3ec35980
+# %% ../nbs/18_dialogue.ipynb #fab11149
+@contextmanager
+def in_rust(path) -> Iterator[None]:
+    "What the package tokenizers raises → `TokenizerError`, its panics too, which are no `Exception`."
+    try: yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, TokenizerError): raise
+    except BaseException as e: raise TokenizerError(f"{path}: expected a tokenizer.json that works, found: {' '.join(str(e).split())[:200]}") from None
+
 class FolderTokenizer:
     "The vocabulary of a tokenizer.json, used like a `Tokenizer`. Text goes through the package tokenizers."
 
@@ -124,10 +132,10 @@ class FolderTokenizer:
         self._stream = tokenizers.decoders.DecodeStream
         with open_regular(path, TokenizerError) as f: data = f.read(LIMIT + 1)
         if len(data) > LIMIT: raise TokenizerError(f"{path}: file: expected at most {LIMIT} bytes, found more")
-        try: self._tokenizer = tokenizers.Tokenizer.from_str(data.decode())
-        except Exception as e: raise TokenizerError(f"{path}: expected a tokenizer.json, found: {' '.join(str(e).split())[:200]}") from None
-        self._tokenizer.no_truncation(); self._tokenizer.no_padding()
-        self.vocab_size = self._tokenizer.get_vocab_size()
+        with in_rust(path):
+            self._path, self._tokenizer = path, tokenizers.Tokenizer.from_str(data.decode())
+            self._tokenizer.no_truncation(); self._tokenizer.no_padding()
+            self.vocab_size = self._tokenizer.get_vocab_size()
         if vocab_size is not None and self.vocab_size > vocab_size:
             raise TokenizerError(f"{path}: file: expected at most {vocab_size} tokens, found {self.vocab_size}")
         self.special = {token.content: id for id, token in self._tokenizer.get_added_tokens_decoder().items()}
@@ -136,7 +144,7 @@ class FolderTokenizer:
 
     def _encode(self, text: str, special: bool) -> list[int]:
         whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")   # bytes that were no UTF-8
-        return self._tokenizer.encode(whole, add_special_tokens=special).ids
+        with in_rust(self._path): return self._tokenizer.encode(whole, add_special_tokens=special).ids
 
     def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:
         "Token ids, with what the vocabulary puts in front if `bos`; never nothing then, if it has a token to begin with."
@@ -144,8 +152,13 @@ class FolderTokenizer:
         return ids + sorted(self.stops - {self.bos})[:1] * eos
 
     def encode_marked(self, text: str) -> list[int]: "Token ids; special tokens in `text` are themselves."; return self._encode(text, False)
-    def decode(self, ids: Iterable[int]) -> str: "Join tokens to text."; return self._tokenizer.decode([int(i) for i in ids])
-    def decoder(self) -> "FolderDecoder": "To decode one token at a time."; return FolderDecoder(self._tokenizer, self._stream(skip_special_tokens=True))
+    def decode(self, ids: Iterable[int]) -> str:
+        "Join tokens to text."
+        with in_rust(self._path): return self._tokenizer.decode([int(i) for i in ids])
+
+    def decoder(self) -> "FolderDecoder":
+        "To decode one token at a time."
+        return FolderDecoder(self._path, self._tokenizer, self._stream(skip_special_tokens=True))
 
     @cached_property
     def pieces(self) -> list[bytes]:   # by id
@@ -164,21 +177,22 @@ def _spelled(piece: str, letters: dict[str, int] | None) -> bytes:
     if letters and all(c in letters for c in piece): return bytes(letters[c] for c in piece)
     return piece.replace("▁", " ").encode("utf-8", "replace")
 
-# %% ../nbs/18_dialogue.ipynb #3b6b1399
+# %% ../nbs/18_dialogue.ipynb #68582fea
 class FolderDecoder:
     "Turns a folder's token ids into text, one at a time; special tokens write nothing."
-    def __init__(self, tokenizer, stream): self._tokenizer, self._stream, self._ids, self._written = tokenizer, stream, [], 0
+    def __init__(self, path, tokenizer, stream):
+        self._path, self._tokenizer, self._stream, self._ids, self._written = path, tokenizer, stream, [], 0
 
     def push(self, id: int) -> str:   # perhaps empty
         "Take a token; the text that is complete now."
         self._ids.append(int(id))
-        text = self._stream.step(self._tokenizer, int(id)) or ""
+        with in_rust(self._path): text = self._stream.step(self._tokenizer, int(id)) or ""
         self._written += len(text)
         return text
 
     def flush(self) -> str:
         "What is left of an unfinished character, as U+FFFD."
-        return self._tokenizer.decode(self._ids)[self._written:]
+        with in_rust(self._path): return self._tokenizer.decode(self._ids)[self._written:]
 
 # %% ../nbs/18_dialogue.ipynb #4c225350
 def special_tokens(folder: Path) -> dict[str, str]:   # bos_token → "<s>", and so on

@@ -122,10 +122,9 @@ def fetch(remote: Remote,
         verify(path, remote.sha256)
         return path
 
-# %% ../nbs/19_hub.ipynb #5ab1b3e9
+# %% ../nbs/19_hub.ipynb #39d93f95
 def _optional(remote: Remote, refresh: bool) -> Path | None:
     "`fetch`, for a file that need not be there."
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from huggingface_hub import constants, try_to_load_from_cache
     known = try_to_load_from_cache(remote.repo, remote.file, revision=remote.revision)
     if known is None and constants.HF_HUB_OFFLINE: return None
@@ -134,7 +133,7 @@ def _optional(remote: Remote, refresh: bool) -> Path | None:
         if str(e) == f"{remote.repo}: expected {remote.file}, found no such file": return None
         raise
 
-# %% ../nbs/19_hub.ipynb #a46cb456
+# %% ../nbs/19_hub.ipynb #a173898c
 def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) -> Path:
     "A Llama of the hub, as a folder in the cache. Raises `CheckpointError`."
     revision = revision or REVISIONS.get(repo, "main")
@@ -144,11 +143,12 @@ def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) 
     except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
     revision = config.parent.name   # snapshots/<commit>/config.json: the rest in the same state
     index = get("model.safetensors.index.json", _optional)
-    files = set(read_json(index, 2**24).get("weight_map", {}).values()) if index else {"model.safetensors"}
-    if not all(isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files):
+    where = read_json(index, 2**24).get("weight_map") if index else {"": "model.safetensors"}
+    files = list(where.values()) if isinstance(where, dict) else [where]
+    if not files or not all(isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files):
         raise CheckpointError(f"{repo}: model.safetensors.index.json: expected names of safetensors files, found others")
     for file in KEPT: get(file, _optional)
-    for file in sorted(files): get(file)
+    for file in sorted(set(files)): get(file)
     return config.parent
 
 # %% ../nbs/19_hub.ipynb #04259e93
@@ -176,7 +176,7 @@ def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:   # how long it is, a
         request = urllib.request.Request(url, headers={"Range": f"bytes=0-{n - 1}"})
         with urllib.request.urlopen(request, timeout=30) as answer: return size, answer.read(n)   # even if it sends all
 
-# %% ../nbs/19_hub.ipynb #964754ed
+# %% ../nbs/19_hub.ipynb #6ee72279
 def plan(name: str) -> Plan:   # as for `download`
     "What a model of the hub will need. Raises `CheckpointError`."
     if name in STORIES:
@@ -189,6 +189,7 @@ def plan(name: str) -> Plan:   # as for `download`
     try: c = parse_config(read_json(config))
     except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
     index = _optional(Remote(repo, revision, "model.safetensors.index.json"), False)
-    total = read_json(index, 2**24).get("metadata", {}).get("total_size") if index else look(Remote(repo, revision, "model.safetensors"))[0]
+    about = read_json(index, 2**24).get("metadata") if index else None
+    total = (about.get("total_size") if isinstance(about, dict) else about) if index else look(Remote(repo, revision, "model.safetensors"))[0]
     if not isinstance(total, int): raise CheckpointError(f"{repo}: model.safetensors.index.json: total_size: expected a number of bytes, found {total!r:.40}")
     return Plan(name, c, total)
