@@ -171,8 +171,10 @@ class Ledger:
         self.done.add(i)
 
     def begin(self, settings: dict) -> None:
-        "Write the first line, or compare it. Raises `ValueError` if the records there came of other settings."
-        if self.settings is None: self.settings = settings; self._write(to_line({"llama2_nb": settings}))
+        "Write the first line, or compare it. Raises `ValueError` if there are records that came of other settings."
+        if not self.done:
+            self.settings = settings
+            self.file.truncate(0); self._write(to_line({"llama2_nb": settings}))
         for name, value in settings.items():
             before = self.settings.get(name)
             if name in ("model", "tokenizer") or value == before: continue   # a file may move; its fingerprint stays
