@@ -191,6 +191,11 @@ def contents(caption: str, entries: list[str]) -> str:
 def plain_function(value): return getattr(value, "py_func", value)   # of one that Numba compiles
 
 
+def prose(text: str | None) -> str:
+    "A docstring or a comment as Markdown: a `<` outside of code is no tag, as in 'adds <s>'."
+    return re.sub(r"(`[^`]*`)|<", lambda found: found[1] or r"\<", text or "")
+
+
 def type_name(annotation) -> str:
     if annotation in (inspect.Parameter.empty, None): return ""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
@@ -211,7 +216,7 @@ def fields(documented, skip: set[str] = frozenset({"self", "cls"})) -> str:
     lines = []
     for name, about in docments(documented, full=True).items():
         if name in skip: continue
-        anno, comment = type_name(about.anno), " ".join((about.docment or "").split())
+        anno, comment = type_name(about.anno), prose(" ".join((about.docment or "").split()))
         if name == "return":
             if comment: lines.append(f":returns: {comment}")
             if anno and anno != "None": lines.append(f":rtype: {anno}")
@@ -229,16 +234,16 @@ def entry(kind: str, name: str, call: str, body: list[str], options: str = "", c
 def method(name: str, value) -> str:
     if isinstance(value, property):
         kind = type_name(inspect.signature(value.fget).return_annotation)
-        return entry("property", name, "", [inspect.getdoc(value) or ""], f":type: {kind}\n" if kind else "")
+        return entry("property", name, "", [prose(inspect.getdoc(value))], f":type: {kind}\n" if kind else "")
     f = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
     option = {classmethod: ":classmethod:\n", staticmethod: ":staticmethod:\n"}.get(type(value), "")
-    return entry("method", name, signature(f, not isinstance(value, staticmethod)), [inspect.getdoc(f) or "", fields(f)], option)
+    return entry("method", name, signature(f, not isinstance(value, staticmethod)), [prose(inspect.getdoc(f)), fields(f)], option)
 
 
 def describe(name: str, value, comment: str, where: str) -> str:
     "One public name."
     function = plain_function(value)
-    doc = inspect.getdoc(function) or ""
+    doc = prose(inspect.getdoc(function))
     if inspect.isclass(value):
         own = "__init__" in vars(value) and not hasattr(value, "__dataclass_fields__")
         made = fields(value.__init__ if own else value, {"self", "return"}) if own or getattr(value, "__annotations__", None) else ""
