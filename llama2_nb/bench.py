@@ -25,7 +25,8 @@ import numpy as np
 
 from .checkpoint import Checkpoint, write_checkpoint
 from .config import Config, count_parameters, tensor_shapes
-from .core import open_checkpoint
+from .core import next_ids, open_checkpoint
+from .sampling import Sampler
 from .tokenizer import Tokenizer, find_tokenizer
 from .transformer import Transformer
 
@@ -44,7 +45,7 @@ def write_random(path: str | os.PathLike, c: Config) -> None:
     Tokenizer(pieces, [0.0] * len(pieces)).write(Path(path).parent / f"tok{c.vocab_size}.bin")
 
 # %% ../nbs/17_bench.ipynb #e4a4bdf0
-Feed = Callable[..., int]   # feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins
+Feed = Callable[..., int]   # feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins. feed.write(token, n): n more
 
 def feed_model(model: Transformer) -> Feed:
     "A `Feed` of one of our models, with a cache of its own."
@@ -55,13 +56,20 @@ def feed_model(model: Transformer) -> Feed:
             cache = cache or model.new_cache()
             cache.rewind(0)
         return int(model.forward(ids, cache, last_only=True)[-1].argmax())
+    def write(token: int, n: int) -> None:   # as `write_tokens` does
+        while n > 0:
+            *_, token = new = next_ids(model, token, cache, greedy, n)
+            n -= len(new)
+    greedy, feed.write = Sampler(temperature=0), write
     return feed
 
 def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, float]:   # tokens a second
     "How fast `steps` tokens are written after the first, and a prompt of `prompt` tokens is read."
     token = feed([3], True)
     began = time.perf_counter()
-    for _ in range(steps): token = feed([token])
+    if hasattr(feed, "write"): feed.write(token, steps)
+    else:
+        for _ in range(steps): token = feed([token])
     middle = time.perf_counter()
     feed([3 + i % (vocab_size - 3) for i in range(prompt)], True)
     return dict(generation=steps / (middle - began), prompt=prompt / (time.perf_counter() - middle))

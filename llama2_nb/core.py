@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'HUB_NAME', 'FILES', 'find_model', 'open_checkpoint', 'open_tokenizer', 'check_prompt', 'count_steps',
-           'decode_stream', 'write_tokens', 'write_many', 'Llama', 'stream', 'generate', 'render_turn', 'check_history',
-           'count_same', 'history_ids', 'Chat']
+           'decode_stream', 'choose', 'next_ids', 'write_tokens', 'write_many', 'Llama', 'stream', 'generate',
+           'render_turn', 'check_history', 'count_same', 'history_ids', 'Chat']
 
 # %% ../nbs/08_core.ipynb #04dd2b1e
 import json
@@ -97,6 +97,22 @@ def decode_stream(tokenizer: Tokenizer, ids: Iterator[int], previous: int | None
         if text := decoder.push(id).translate(_UNPRINTABLE): yield text
     if text := decoder.flush(): yield text
 
+# %% ../nbs/08_core.ipynb #a05c4002
+def choose(model: Transformer, logits: np.ndarray, cache, sampler: Sampler) -> int:   # logits: (vocab_size,)
+    "The next token of a session. Raises `ValueError` if the logits are not numbers."
+    if model.kernels is None or type(sampler) is not Sampler: return sampler.sample(logits)
+    return model.kernels.choose(logits, cache, sampler)
+
+def next_ids(
+    model: Transformer, token: int,   # the last one, not fed yet
+    cache, sampler: Sampler,
+    most: int,                        # how many are wanted at most
+    stops=frozenset(),                # ids behind which nothing is wanted
+) -> list[int]:                       # at least one; all but the last are fed
+    "What follows a token: the next one, or, from a compiled model, a few."
+    if model.kernels is None or type(sampler) is not Sampler: return [sampler.sample(model.forward([token], cache)[-1])]
+    return model.kernels.write(token, cache, sampler, most, stops)
+
 # %% ../nbs/08_core.ipynb #3a74537c
 def write_tokens(
     model: Transformer,
@@ -107,12 +123,14 @@ def write_tokens(
 ) -> Iterator[int]:       # the prompt after BOS, then what the model writes
     "The loop: ends before BOS, or when the positions are used up."
     yield from ids[1:steps + 1]               # llama2.c counts the prompt, and prints it
-    cache, todo = model.new_cache(), ids
-    for _ in range(len(ids), steps + 1):
-        next_id = sampler.sample(model.forward(todo, cache, last_only=True)[-1])
-        if next_id in stops: return
-        yield next_id
-        todo = [next_id]
+    cache, left = model.new_cache(), steps + 1 - len(ids)
+    new = [choose(model, model.forward(ids, cache, last_only=True)[-1], cache, sampler)] if left > 0 else []
+    while new:
+        for next_id in new:
+            if next_id in stops: return
+            yield next_id
+        left -= len(new)
+        new = next_ids(model, next_id, cache, sampler, left, stops) if left > 0 else []
 
 # %% ../nbs/08_core.ipynb #a588412d
 def write_many(
@@ -125,7 +143,7 @@ def write_many(
 ) -> Iterator[tuple[int, list[int]]]:   # which prompt, and all that `write_tokens` would yield for it
     "`write_tokens` for many; each text as soon as it is complete."
     def is_complete(i: int, text: list[int], logits: np.ndarray) -> bool:   # with one more token
-        next_id = samplers[i].sample(logits)
+        next_id = choose(model, logits, caches, samplers[i])
         if next_id not in stops: text.append(next_id)
         return next_id in stops or len(text) == steps
 
@@ -171,7 +189,8 @@ class Llama:
     def tokens(self, prompt: str = "", *, steps: int = 256, temperature: float = 1.0, top_p: float = 0.9,
                seed: int | None = None, sampler: Sampler | None = None) -> Iterator[int]:
         """Token ids after BOS, the prompt's included; ends before BOS, at `steps` positions or at seq_len.
-        `sampler` replaces the three options before it. Raises `ValueError` for what can't be."""
+        `sampler` replaces the three options before it; a compiled model may throw its coins some tokens ahead.
+        Raises `ValueError` for what can't be."""
         steps = count_steps(steps, self.model.config.seq_len)
         sampler = sampler or Sampler(temperature, top_p, seed)
         ids = self._encode(prompt)   # checked before the first is asked for
@@ -355,7 +374,7 @@ class Chat:
             try:
                 row = self.llama.model.forward(todo, self.cache, last_only=True)[-1]
                 self.sampler.skip(len(todo) - 1)   # llama2.c throws a coin at every position
-                next_id = self.sampler.sample(row)
+                next_id = choose(self.llama.model, row, self.cache, self.sampler)
             except BaseException:
                 self.cache.pos = start   # no token came of it: the next turn feeds these again
                 raise

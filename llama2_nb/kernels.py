@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_1x1', 'tile_4x1', 'tile_square', 'VNNI', 'row_32', 'row_64', 'tile_32',
-           'tile_64', 'CANCELLED', 'tile_score', 'tile_scores', 'GONE', 'PATIENCE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE',
-           'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8', 'dot_any', 'dot_floats',
-           'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn',
-           'in_order', 'softmax', 'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch',
-           'new_scratch', 'ask', 'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'call', 'is_called',
-           'serve', 'lead', 'Team', 'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up',
-           'read_bandwidth']
+           'tile_64', 'CANCELLED', 'tile_score', 'tile_scores', 'strict', 'GONE', 'PATIENCE', 'NONE', 'TEAM',
+           'TEAM_PARAMETERS', 'CACHE', 'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8',
+           'dot_any', 'dot_floats', 'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times',
+           'embed', 'norm', 'turn', 'in_order', 'softmax', 'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if',
+           'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask', 'attend_head', 'add', 'gate_values', 'begin',
+           'forward_share', 'find_best', 'throw', 'probabilities', 'sink', 'find_nucleus', 'walk', 'walk_nucleus',
+           'choose', 'call', 'is_called', 'serve', 'lead', 'Team', 'count_threads', 'as_argument', 'Kernels',
+           'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
 # %% ../nbs/10_kernels.ipynb #6a02cb83
 import os
@@ -33,6 +34,7 @@ from .attention import KVCache, KVCaches
 from .checkpoint import Weights
 from .config import Config, count_parameters, tensor_shapes
 from .rope import rope_frequencies
+from .sampling import Sampler
 
 # %% ../nbs/10_kernels.ipynb #e3067066
 OPTIONS = dict(fastmath={"reassoc", "contract", "nsz", "arcp"},   # sums in any order; NaN stays NaN
@@ -47,14 +49,13 @@ def compiled(f):
 F = np.float32   # without it, a literal would turn the arithmetic to float64
 
 # %% ../nbs/10_kernels.ipynb #bc7fee00
-@inner
+@njit(fastmath={"contract"}, nogil=True, error_model="numpy")
 def exp32(x):
-    "e to the x, to six digits or seven; below e^-87 as good as 0."
-    y = x * F(1.4426950408889634)                       # as a power of 2
-    if y < F(-126): y = F(-126)
-    if y > F(126): y = F(126)
-    n = np.int32(np.int32(y + F(192.5)) - np.int32(192))   # the nearest whole number; Numba would widen it to int64
-    f = (y - F(n)) * F(0.6931471805599453)              # what is left, at most 0.35
+    "e to the x, to seven digits; below e^-87 as good as 0."
+    if x < F(-87): x = F(-87)
+    if x > F(88): x = F(88)
+    n = np.int32(np.int32(x * F(1.4426950408889634) + F(192.5)) - np.int32(192))   # the nearest power of 2; Numba would widen it to int64
+    f = (x - F(n) * F(0.693359375)) + F(n) * F(2.12194440e-4)   # less n · ln 2, of which the first part is exact; at most 0.35
     p = F(1) + f * (F(1) + f * (F(1 / 2) + f * (F(1 / 6) + f * (F(1 / 24) + f * (F(1 / 120) + f * F(1 / 720))))))
     return p * np.int32(np.int32(n + np.int32(127)) << np.int32(23)).view(np.float32)
 
@@ -467,6 +468,10 @@ class Scratch(NamedTuple):
     sine: np.ndarray      # (N, head_size / 2)
     logits: np.ndarray    # (n, vocab_size)
     eps: np.ndarray       # (1,) of RMSNorm
+    how: np.ndarray       # (2,) temperature and top-p
+    coin: np.ndarray      # (1,) uint64, the state of the generator
+    p: np.ndarray         # (vocab_size,) probabilities
+    heap: np.ndarray      # (vocab_size,) int64 ids
     counter: np.ndarray   # (8,) of the barriers; alone on its cache line
     calls: np.ndarray     # (team, 8) for each thread the number of the call that it should answer
 
@@ -481,6 +486,7 @@ def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scr
     widest = max(c.dim, c.q_dim, c.hidden_dim) if int8 else 0
     rows |= dict(xq=zeros(team, N, widest, dtype=np.int16), x_scales=zeros(team, N, widest))
     return Scratch(**rows, size=np.array([N, n]), h=zeros(team, N, c.dim), scores=zeros(c.n_heads, c.seq_len), logits=zeros(n, c.vocab_size), eps=np.array([c.norm_eps], np.float32),
+                   how=zeros(2), coin=zeros(1, dtype=np.uint64), p=zeros(c.vocab_size), heap=zeros(c.vocab_size, dtype=np.int64),
                    counter=zeros(8, dtype=np.int64), calls=zeros(team, 8, dtype=np.int64))
 
 # %% ../nbs/10_kernels.ipynb #9fc2eeb2
@@ -573,6 +579,102 @@ def forward_share(me, team, w, keys, values, frequencies, s):
     times(s.logits, w.wcls, h[N - n:], me * vocab // team, (me + 1) * vocab // team, xq, x_scales)
     barrier(s.counter, team)
 
+# %% ../nbs/10_kernels.ipynb #c4005e02
+strict = njit(fastmath=False, nogil=True, error_model="numpy")   # not said, it would be that of the caller
+
+@inner
+def find_best(logits):
+    "The first of the largest; −1 if that is infinite, or if any is NaN."
+    bits, low, high = logits.view(np.int32), np.int32(2**31 - 1), np.int32(-2**31)
+    for i in range(len(logits)):
+        place = in_order(bits[i])
+        low, high = min(low, place), max(high, place)
+    top = np.int32(in_order(high)).view(np.float32)
+    if not np.isfinite(top) or low < in_order(np.int32(-2**23)): return -1   # the bits of −∞; beyond them lies NaN
+    for i in range(len(logits)):
+        if logits[i] == top: return i
+    return -1
+
+@strict
+def throw(state):   # (1,) uint64
+    "The next coin: `random_f32` of `07_sampling`."
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    return F((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(40)) / F(2**24)
+
+@strict
+def probabilities(p, logits, best, temperature):
+    "p = softmax_sequential(logits / temperature); False: so low a temperature that dividing by it overflows"
+    total, top = F(0), logits[best] / temperature
+    if not np.isfinite(top): return False
+    for i in range(len(p)): p[i] = exp32(logits[i] / temperature - top)
+    for i in range(len(p)): total += p[i]
+    for i in range(len(p)): p[i] /= total
+    return True
+
+@strict
+def sink(heap, n, i, p):
+    "No id of a heap of n is more probable than the one above it, places 2i + 1 and 2i + 2 being below i; mend that at place i."
+    while True:
+        first = i
+        for child in (2 * i + 1, 2 * i + 2):
+            if child < n:
+                a, b = heap[child], heap[first]
+                if p[a] > p[b] or p[a] == p[b] and a < b: first = child
+        if first == i: return
+        heap[i], heap[first] = heap[first], heap[i]
+        i = first
+
+@strict
+def find_nucleus(p, top_p, heap):
+    "The ids of `nucleus` of `07_sampling`, the most probable first: a part of heap."
+    n, cutoff, total = 0, (F(1) - top_p) / F(max(1, len(p) - 1)), F(0)
+    for i in range(len(p)):
+        if p[i] >= cutoff:
+            heap[n] = i
+            n += 1
+    if n == 0: heap[0], n = p.argmax(), 1
+    for i in range(n // 2 - 1, -1, -1): sink(heap, n, i, p)
+    end = n
+    while n > 0 and total <= top_p:   # what is taken out gathers behind the heap
+        n -= 1
+        total += p[heap[0]]
+        heap[0], heap[n] = heap[n], heap[0]
+        sink(heap, n, 0, p)
+    return heap[n:end][::-1]
+
+# %% ../nbs/10_kernels.ipynb #c4005e03
+@strict
+def walk(p, coin):
+    "`sample_mult` of `07_sampling`"
+    total = F(0)
+    for i in range(len(p)):
+        total += p[i]
+        if total > coin: return i
+    return len(p) - 1
+
+@strict
+def walk_nucleus(p, ids, coin):
+    "The same within the nucleus, with the coin stretched to what it holds."
+    whole, total = F(0), F(0)
+    for id in ids: whole += p[id]
+    for id in ids:
+        total += p[id]
+        if total > coin * whole: return id
+    return ids[-1]
+
+@compiled
+def choose(logits, s):
+    "`Sampler.sample` of `07_sampling` with what s.how and s.coin say; −1 if the logits are not numbers."
+    best, temperature, top_p = find_best(logits), s.how[0], s.how[1]
+    if best < 0 or temperature == 0: return best
+    coin = throw(s.coin)
+    if not probabilities(s.p, logits, best, temperature): return best
+    return walk_nucleus(s.p, find_nucleus(s.p, top_p, s.heap), coin) if 0 < top_p < 1 else walk(s.p, coin)
+
 # %% ../nbs/10_kernels.ipynb #e949df46
 GONE, PATIENCE = -1, 6000   # looks at the call, all but the first 2,000 of which give way to others
 
@@ -602,37 +704,52 @@ def serve(me, team, token, w, keys, values, frequencies, s):
         token += 1
 
 @compiled
-def lead(team, w, keys, values, frequencies, s):
-    "Call the helpers and do the first share; False, and nothing is done, if some of them have gone: calls[me, 1] says who."
-    token, complete = s.calls[0, 0] + 1, True
-    s.calls[0, 0] = token
-    for me in range(1, team):
-        if not call(s.calls[me], token): s.calls[me, 1], complete = 1, False
-    if complete: forward_share(0, team, w, keys, values, frequencies, s)
-    return complete
+def lead(team, w, keys, values, frequencies, s, stops, ids, done, fed):
+    """Call the helpers and do the first share of a token (or of what else s holds), unless it is fed; if there is room in ids,
+    choose the next token, and go on with that until ids is full or one of stops comes. Gives how many are chosen, and whether
+    that is all: if not, the next one waits, since helpers have gone; calls[me, 1] says who."""
+    while True:
+        if not fed:
+            token, complete = s.calls[0, 0] + 1, True
+            if team > 1: s.calls[0, 0] = token
+            for me in range(1, team):
+                if not call(s.calls[me], token): s.calls[me, 1], complete = 1, False
+            if not complete: return done, False
+            forward_share(0, team, w, keys, values, frequencies, s)
+        if done == len(ids): return done, True
+        ids[done] = chosen = choose(s.logits[0], s)
+        done += 1
+        if chosen < 0 or done == len(ids): return done, True
+        for stop in stops:
+            if chosen == stop: return done, True
+        s.tokens[0], s.pos[0], fed = chosen, s.pos[0] + 1, False
 
 # %% ../nbs/10_kernels.ipynb #1e01c7a6
+NONE = np.zeros(0, np.int64)   # no ids are wanted, and none ends the text
+
 class Team:
     "Threads that compute tokens together; one team serves the process."
 
     def __init__(self): self._busy, self._pool, self._served, self._helpers = threading.Lock(), None, None, []
 
-    def forward(self, size: int, arguments: tuple) -> bool:   # of forward_share, s last; False: the team is busy
-        "One token: call the helpers or send new ones, and do the first share here."
-        if not self._busy.acquire(blocking=False): return False
+    def forward(self, size: int, arguments: tuple, stops: np.ndarray = NONE, ids: np.ndarray = NONE) -> int | None:
+        "`lead`, and send helpers where some have gone: how many ids are chosen. None: the team is busy. s comes last in arguments."
+        if not self._busy.acquire(blocking=False): return None
         try:
             s = arguments[-1]
             if self._served is not s:
                 self.dismiss()
                 s.counter[:], s.calls[:], s.calls[:, 1], s.calls[0], self._served = 0, GONE, 0, 0, s
-            if not lead(size, *arguments):
+            done, complete = lead(size, *arguments, stops, ids, 0, False)
+            while not complete:
                 self._send(size, arguments)
                 forward_share(0, size, *arguments)
+                done, complete = lead(size, *arguments, stops, ids, done, True)
         except BaseException:
             self.dismiss()
             raise
         finally: self._busy.release()
-        return True
+        return done
 
     def _send(self, size: int, arguments: tuple) -> None:   # a thread in the place of each helper that has gone
         s = arguments[-1]
@@ -691,7 +808,7 @@ class Kernels:
     def __init__(self, config: Config, weights: Weights, threads: int | None = None):   # None: by the size
         self.config, self.threads = config, count_threads(threads, config)
         self._weights = Tensors(*(as_argument(getattr(weights, name)) for name in (*tensor_shapes(config), "wcls")[:12]))
-        self._kept, wq = weights, self._weights.wq   # addresses alone would keep no memory
+        self._kept, self._pace, wq = weights, 1.0, self._weights.wq   # addresses alone would keep no memory; seconds a token
         self._int8 = isinstance(wq, Int8)
         self._frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
         warm_up("int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack")
@@ -711,9 +828,13 @@ class Kernels:
         arguments, steps = self._arguments(cache, N, n), 1 if many else N
         s = arguments[-1]
         s.size[0], s.size[1], s.tokens[:N], s.pos[:N] = N, n, tokens, cache.positions(steps)
-        if self.threads == 1 or not TEAM.forward(self.threads, arguments): forward_share(0, 1, *arguments)
+        self._lead(arguments)
         cache.advance(steps)
         return s.logits[:n].copy()
+
+    def _lead(self, arguments: tuple, *wanted: np.ndarray) -> int:   # stops and ids; the team's work, or alone
+        done = TEAM.forward(self.threads, arguments, *wanted) if self.threads > 1 else None
+        return lead(1, *arguments, *(wanted or (NONE, NONE)), 0, False)[0] if done is None else done
 
     def forward(self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool = False) -> np.ndarray:
         "As `Transformer.forward`, for at least one token; they have been checked."
@@ -722,6 +843,28 @@ class Kernels:
         parts = np.array_split(tokens, -(-len(tokens) // rows))
         logits = [self._run(part, cache, 1 if last_only else len(part)) for part in parts]
         return logits[-1] if last_only else np.concatenate(logits)
+
+    def choose(self, logits: np.ndarray, cache: KVCache | KVCaches, sampler: Sampler) -> int:   # (vocab_size,), just computed
+        "`sampler.sample(logits)` in the memory of a session. Raises `ValueError` if they are not numbers."
+        s = self._arguments(cache, 1, 1)[-1]
+        s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
+        if (chosen := choose(logits, s)) < 0: return sampler.sample(logits)   # says what is wrong
+        sampler.state = int(s.coin[0])
+        return chosen
+
+    def write(self, token: int, cache: KVCache, sampler: Sampler, most: int, stops=frozenset()) -> list[int]:
+        """Feed a token, choose the next, feed it, choose: until one of `stops` is chosen, or there are as many as come within
+        a hundredth of a second, or `most`. The last one is not fed. Raises `ValueError` if there is no room, or no number."""
+        if cache.room < 1: raise ValueError(f"cache: expected room for 1 position, found none left of {self.config.seq_len}")
+        arguments, ids = self._arguments(cache, 1, 1), np.zeros(min(most, cache.room, max(1, int(0.01 / self._pace))), np.int64)
+        s, began = arguments[-1], time.perf_counter()
+        s.size[:], s.tokens[0], s.pos[0] = 1, token, cache.pos
+        s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
+        done = self._lead(arguments, np.array(list(stops), np.int64), ids)
+        cache.advance(done)
+        sampler.state, self._pace = int(s.coin[0]), (time.perf_counter() - began) / done
+        if ids[done - 1] < 0: sampler.sample(s.logits[0])
+        return ids[:done].tolist()
 
 # %% ../nbs/10_kernels.ipynb #96cd253b
 _WARM = set()   # the kinds of weights for which all is compiled
@@ -748,8 +891,9 @@ def warm_up(kind: str = "stack") -> None:   # as for `tiny_weights`
     notice = threading.Timer(1, lambda: print("llama2-nb: compiling, once for this machine", file=sys.stderr))
     notice.start()
     try:
-        for f, first in (forward_share, (0, 1)), (lead, (1,)), (serve, (0, 1, GONE)):
-            f(*first, w, cache.k, cache.v, np.ones(1, np.float32), s)
+        for f, first, last in (forward_share, (0, 1), ()), (lead, (1,), (NONE, NONE, 0, False)), (serve, (0, 1, GONE), ()):
+            f(*first, w, cache.k, cache.v, np.ones(1, np.float32), s, *last)
+        choose(s.logits[0], s)
     finally: notice.cancel()
     _WARM.add(kind)
 

@@ -99,9 +99,10 @@ class Sampler:
                              "(inspect --check-values shows whether the file holds any)")
         if self.temperature == 0: return best
         coin = self.coin()
-        with np.errstate(over="ignore", invalid="ignore"): scaled = logits / self.temperature
-        if not np.isfinite(scaled[best]): return best   # a temperature so low that dividing by it overflows
-        p = softmax_sequential(scaled)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = logits / self.temperature
+            if not np.isfinite(scaled[best]): return best   # a temperature so low that dividing by it overflows
+            p = softmax_sequential(scaled)
         if self.top_p <= 0 or self.top_p >= 1: return sample_mult(p, coin)
         return sample_topp(p, self.top_p, coin)
 

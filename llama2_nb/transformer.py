@@ -126,10 +126,10 @@ class Transformer:
                  backend: str = "numpy",         # "numpy", "numba", or "auto": what pays, of what is installed
                  threads: int | None = None):    # of Numba; None: by the size of the model
         self.config, self.weights = ckpt.config, ckpt.weights
-        self.backend, self._kernels, c = choose_backend(backend, self.config), None, self.config
+        self.backend, self.kernels, c = choose_backend(backend, self.config), None, self.config
         if self.backend == "numba":
             from llama2_nb.kernels import Kernels   # chapter 10: the same, compiled
-            self._kernels = Kernels(self.config, self.weights, threads)
+            self.kernels = Kernels(self.config, self.weights, threads)
         self._frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
 
     def new_cache(self) -> KVCache:
@@ -161,7 +161,7 @@ class Transformer:
 
     def _part(self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool, trace: dict | None) -> np.ndarray:
         "The logits of as many tokens as may go through the blocks together."
-        if self._kernels and trace is None: return self._kernels.forward(tokens, cache, last_only)
+        if self.kernels and trace is None: return self.kernels.forward(tokens, cache, last_only)
         keep = ((lambda name, value: None) if trace is None
                 else (lambda name, value: trace.setdefault(name, []).append(value)))
         hidden = run_blocks(self.weights, tokens, cache, self._frequencies, keep)
