@@ -40,7 +40,7 @@ setup(
     url=cfg["git_url"],
     keywords=words("keywords"),
     packages=[cfg["lib_path"]],
-    package_data={cfg["lib_path"]: ["models/*.bin"]},
+    package_data={cfg["lib_path"]: ["models/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     # where Voilà looks for templates: a page that asks nothing of the network

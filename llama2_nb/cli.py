@@ -387,10 +387,12 @@ def _real(help: str, *names: str): return Annotated[float, typer.Option(*names, 
 
 @app.command(epilog="For example: llama2-nb train --data book.txt --out mine --steps 1000")
 def train(
+    ctx: typer.Context,
     out: Annotated[str, typer.Option("--out", "-o", help="A folder for all that is made; a training begun there goes on.")],
     data: Annotated[str, typer.Option("--data", help="A text file, or tales: stories without end.")] = "tales",
     tokenizer: Annotated[Optional[str], typer.Option(
         "--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first.")] = None,
+    start: Annotated[Optional[str], typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary.")] = None,
     steps: _whole("Steps in all.", "--steps", "-n") = 10_000,
     seed: _whole("Of the first weights and of the data.", "--seed", "-s") = 1,
     dim: _whole("Width of the model.") = 128, hidden_dim: _whole("Width of its feed-forward networks.") = 320,
@@ -406,10 +408,13 @@ def train(
 ) -> None:
     "Train a model from nothing, or go on with a training. Ctrl-C saves."
     from llama2_nb.training import train as run   # chapter 14
-    shape = dict(dim=dim, hidden_dim=hidden_dim, n_layers=layers, n_heads=heads, n_kv_heads=kv_heads, vocab_size=vocab_size)
+    shape = dict(dim=dim, hidden_dim=hidden_dim, n_layers=layers, n_heads=heads, n_kv_heads=kv_heads, vocab_size=vocab_size, length=length)
+    if start:   # has a shape of its own; what was asked for must agree
+        asked = {name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"}
+        shape = {name: value for name, value in shape.items() if name.removeprefix("n_") in asked}
     try:
-        log = run(out, data, tokenizer, threads=threads, progress=bool(sys.stderr and sys.stderr.isatty()), say=_say, **shape,
-                  length=length, batch=batch, micro=micro, steps=steps, lr=lr, warmup=warmup, decay=decay, clip=clip,
+        log = run(out, data, tokenizer, start=start, threads=threads, progress=bool(sys.stderr and sys.stderr.isatty()), say=_say, **shape,
+                  batch=batch, micro=micro, steps=steps, lr=lr, warmup=warmup, decay=decay, clip=clip,
                   seed=seed, save_every=save_every, check_every=check_every)
     except KeyboardInterrupt as e: _say(str(e) or "interrupted"); raise SystemExit(130) from None   # one line says it all
     held_out = [entry["held_out"] for entry in log if "held_out" in entry]

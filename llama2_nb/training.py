@@ -6,7 +6,8 @@
 __all__ = ['CHATS', 'SEPARATOR', 'PROMPTS', 'adamw', 'Recipe', 'check_recipe', 'learning_rate', 'clip_gradient', 'new_weights',
            'tale', 'tales_vocabulary', 'tales_sequence', 'quick_encoder', 'Stream', 'read_texts', 'TextFile',
            'Training', 'copying', 'fingerprint', 'save_state', 'differences', 'load_state', 'open_log', 'read_log',
-           'is_landmark', 'samples', 'patience', 'Run', 'open_vocabulary', 'prepare', 'train', 'text_nats']
+           'is_landmark', 'samples', 'patience', 'Run', 'open_vocabulary', 'open_start', 'prepare', 'train',
+           'text_nats']
 
 # %% ../nbs/14_training.ipynb #trn00003
 import io
@@ -31,11 +32,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .backprop import as_weights, cross_entropy, forward_rows, loss_and_grads
-from .checkpoint import atomic_write, open_regular, write_checkpoint
+from .checkpoint import Checkpoint, atomic_write, open_regular, write_checkpoint
 from .config import Config, count_parameters, tensor_shapes
 from .core import Llama
 from .tales import dialogue, tell
-from .tokenizer import BOS, EOS, WORDS, Tokenizer, train_vocabulary
+from .tokenizer import BOS, EOS, WORDS, Tokenizer, find_tokenizer, train_vocabulary
 from .transformer import Transformer
 
 # %% ../nbs/14_training.ipynb #trn00023
@@ -269,7 +270,8 @@ class Training:
     "A model that learns: weights, what AdamW remembers of them, and how many steps were made."
 
     def __init__(self, recipe: Recipe, config: Config, data, weights: dict | None = None):   # data: a Stream or TextFile
-        self.recipe, self.config, self.data, self.step = recipe, config, data, 0
+        self.recipe, self.config, self.data, self.step, self.start = recipe, config, data, 0, 0
+        if weights: self.start = zlib.crc32(b"".join(w.tobytes() for w in weights.values()))   # a run that goes on must have begun with them
         self.weights = weights or new_weights(config, recipe.seed)
         self.m, self.v = ({name: np.zeros_like(w) for name, w in self.weights.items()} for _ in range(2))
 
@@ -404,6 +406,7 @@ class Run:
     def __init__(self, out: str | os.PathLike, t: Training, tok: Tokenizer, what: str):
         self.out, self.t, self.tok, self.seconds, self.losses = Path(out), t, tok, 0.0, []
         self.settings = asdict(t.recipe) | dict(tokens=tok.vocab_size, data=what, fingerprint=fingerprint(t.data))
+        if t.start: self.settings["start"] = t.start
         for part in self.out.glob("*.part"): part.unlink()   # a run was killed while it wrote
         if (self.out / "state.npz").exists():
             self.seconds, self.losses = load_state(self.out / "state.npz", t, self.settings)
@@ -455,8 +458,20 @@ def open_vocabulary(out: Path, data: str, r: Recipe, tokenizer: str | os.PathLik
     if data == "tales": return tales_vocabulary(r.vocab_size, r.seed)
     return train_vocabulary((" " + text for text in read_texts(data)), r.vocab_size)
 
+def open_start(path: str | os.PathLike, settings: dict, tokenizer: str | os.PathLike | None):   # → weights, settings, tokenizer
+    "A model to begin with: its weights, its shape among the settings, its vocabulary. Raises `ValueError` for what can't be."
+    with Checkpoint.open(path) as ckpt:
+        c, names = ckpt.config, ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size")
+        shape = {name: getattr(c, name) for name in names}
+        for name, value in shape.items():
+            if settings.get(name, value) != value: raise ValueError(f"{name}: expected {value}, as in {path}, found {settings[name]}")
+        if not c.shared_classifier or not isinstance(ckpt.weights.wq, np.ndarray):
+            raise ValueError(f"{path}: expected float32 weights, and a classifier that is the embedding table, found others")
+        weights = {name: np.array(getattr(ckpt.weights, name)) for name in tensor_shapes(c)}
+    return weights, dict(length=c.seq_len) | settings | shape, tokenizer or find_tokenizer(path, c.vocab_size)
+
 def prepare(out: str | os.PathLike, data: str | os.PathLike, r: Recipe, tokenizer: str | os.PathLike | None = None,
-            say: Callable[[str], None] = lambda message: None) -> Run:
+            say: Callable[[str], None] = lambda message: None, weights: dict | None = None) -> Run:
     "Vocabulary, data and model, or the state of a run begun before. Raises `ValueError` for what can't be."
     out, data = Path(out), os.fspath(data)
     r.config()   # refused before anything is made
@@ -465,7 +480,7 @@ def prepare(out: str | os.PathLike, data: str | os.PathLike, r: Recipe, tokenize
     tok = open_vocabulary(out, data, r, tokenizer, say)
     rows = Stream(tales_sequence(tok), r.seed, r.length) if data == "tales" else TextFile(data, tok, r.seed, r.length)
     out.mkdir(parents=True, exist_ok=True)
-    run = Run(out, Training(r, r.config(tok.vocab_size), rows), tok, Path(data).name)
+    run = Run(out, Training(r, r.config(tok.vocab_size), rows, weights), tok, Path(data).name)
     say(f"{count_parameters(run.t.config):,} parameters, step {run.t.step} of {r.steps}")
     return run
 
@@ -475,6 +490,7 @@ def train(
     data: str | os.PathLike = "tales",   # "tales", or the path of a text file
     tokenizer: str | os.PathLike | None = None,   # None: learn one first
     *,
+    start: str | os.PathLike | None = None,       # a llama2.c file whose weights, shape and vocabulary it begins with; None: new ones
     threads: int | None = None,          # None: one for each core; the result is the same
     progress: bool = False,              # show a bar
     say: Callable[[str], None] = lambda message: None,   # is told what happens
@@ -483,9 +499,11 @@ def train(
     """Train a model, or go on with a training. Ctrl-C saves, then raises `KeyboardInterrupt`.
     Raises `ValueError` for what can't be."""
     from tqdm import tqdm
+    weights = None
+    if start is not None: weights, settings, tokenizer = open_start(start, settings, tokenizer)
     threads = (os.cpu_count() or 1) if threads is None else threads
     if not 1 <= threads <= 256: raise ValueError(f"threads: expected a number from 1 to 256, found {threads}")
-    run = prepare(out, data, Recipe(**settings), tokenizer, say)
+    run = prepare(out, data, Recipe(**settings), tokenizer, say, weights)
     t, r = run.t, run.t.recipe
     with (run.log, threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool, patience() as pressed,
           tqdm(total=r.steps, initial=t.step, unit="step", disable=not progress) as bar):

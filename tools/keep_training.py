@@ -3,7 +3,7 @@
 
 Usage: python tools/keep_training.py FOLDER [STORIES]
 Writes nbs/fixtures/training_log.jsonl: the log, its numbers shortened, and for each model that was kept the loss on
-STORIES fresh stories (default 200) beside their entropy, and how much each head looks at what comes again.
+STORIES fresh stories (default 500) beside their entropy, and how much each head looks at what comes again.
 """
 import json
 import random
@@ -45,7 +45,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     folder, rng = Path(sys.argv[1]), random.Random("fresh stories")
-    stories = [draw("{story}", rng) for _ in range(int(sys.argv[2]) if len(sys.argv) == 3 else 200)]
+    stories = [draw("{story}", rng) for _ in range(int(sys.argv[2]) if len(sys.argv) == 3 else 500)]
     log, settings = read_log(folder / "log.jsonl"), {}
     for entry in log: settings |= entry.get("settings", {})
     with threadpool_limits(1, "blas"):
