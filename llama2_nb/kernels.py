@@ -9,7 +9,7 @@ __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_1x1', 'tile_4x1', 'tile_square
            'dot_any', 'dot_floats', 'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times',
            'embed', 'norm', 'turn', 'in_order', 'softmax', 'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if',
            'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask', 'attend_head', 'add', 'gate_values', 'begin',
-           'forward_share', 'find_best', 'throw', 'probabilities', 'sink', 'find_nucleus', 'walk', 'walk_nucleus',
+           'forward_share', 'find_best', 'throw', 'probabilities', 'sort', 'find_nucleus', 'walk', 'walk_nucleus',
            'choose', 'call', 'is_called', 'serve', 'lead', 'Team', 'count_threads', 'as_argument', 'Kernels',
            'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
@@ -471,7 +471,7 @@ class Scratch(NamedTuple):
     how: np.ndarray       # (2,) temperature and top-p
     coin: np.ndarray      # (1,) uint64, the state of the generator
     p: np.ndarray         # (vocab_size,) probabilities
-    heap: np.ndarray      # (vocab_size,) int64 ids
+    ids: np.ndarray       # (2, vocab_size) int64
     counter: np.ndarray   # (8,) of the barriers; alone on its cache line
     calls: np.ndarray     # (team, 8) for each thread the number of the call that it should answer
 
@@ -486,7 +486,7 @@ def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scr
     widest = max(c.dim, c.q_dim, c.hidden_dim) if int8 else 0
     rows |= dict(xq=zeros(team, N, widest, dtype=np.int16), x_scales=zeros(team, N, widest))
     return Scratch(**rows, size=np.array([N, n]), h=zeros(team, N, c.dim), scores=zeros(c.n_heads, c.seq_len), logits=zeros(n, c.vocab_size), eps=np.array([c.norm_eps], np.float32),
-                   how=zeros(2), coin=zeros(1, dtype=np.uint64), p=zeros(c.vocab_size), heap=zeros(c.vocab_size, dtype=np.int64),
+                   how=zeros(2), coin=zeros(1, dtype=np.uint64), p=zeros(c.vocab_size), ids=zeros(2, c.vocab_size, dtype=np.int64),
                    counter=zeros(8, dtype=np.int64), calls=zeros(team, 8, dtype=np.int64))
 
 # %% ../nbs/10_kernels.ipynb #9fc2eeb2
@@ -591,9 +591,9 @@ def find_best(logits):
         low, high = min(low, place), max(high, place)
     top = np.int32(in_order(high)).view(np.float32)
     if not np.isfinite(top) or low < in_order(np.int32(-2**23)): return -1   # the bits of −∞; beyond them lies NaN
-    for i in range(len(logits)):
-        if logits[i] == top: return i
-    return -1
+    first = np.int32(2**31 - 1)   # no `return` in the loop, so that it compares sixteen at a time
+    for i in range(len(logits)): first = min(first, np.int32(i) if logits[i] == top else np.int32(2**31 - 1))
+    return np.int64(first)
 
 @strict
 def throw(state):   # (1,) uint64
@@ -616,35 +616,35 @@ def probabilities(p, logits, best, temperature):
     return True
 
 @strict
-def sink(heap, n, i, p):
-    "No id of a heap of n is more probable than the one above it, places 2i + 1 and 2i + 2 being below i; mend that at place i."
-    while True:
-        first = i
-        for child in (2 * i + 1, 2 * i + 2):
-            if child < n:
-                a, b = heap[child], heap[first]
-                if p[a] > p[b] or p[a] == p[b] and a < b: first = child
-        if first == i: return
-        heap[i], heap[first] = heap[first], heap[i]
-        i = first
+def sort(p, ids, room):
+    "The ids, the most probable first, equal ones as they were; uses up both arrays."
+    bits, counts = p.view(np.int32), np.zeros(2048, np.int64)
+    for shift in (0, 11, 22):
+        counts[:] = 0
+        for id in ids: counts[bits[id] >> shift & 2047] += 1
+        place = 0
+        for digit in range(2047, -1, -1): counts[digit], place = place, place + counts[digit]
+        for id in ids:
+            digit = bits[id] >> shift & 2047
+            room[counts[digit]] = id
+            counts[digit] += 1
+        ids, room = room, ids
+    return ids
 
 @strict
-def find_nucleus(p, top_p, heap):
-    "The ids of `nucleus` of `07_sampling`, the most probable first: a part of heap."
+def find_nucleus(p, top_p, ids):
+    "`nucleus` of `07_sampling`; ids: (2, vocab_size) int64, room for it."
     n, cutoff, total = 0, (F(1) - top_p) / F(max(1, len(p) - 1)), F(0)
     for i in range(len(p)):
         if p[i] >= cutoff:
-            heap[n] = i
+            ids[0, n] = i
             n += 1
-    if n == 0: heap[0], n = p.argmax(), 1
-    for i in range(n // 2 - 1, -1, -1): sink(heap, n, i, p)
-    end = n
-    while n > 0 and total <= top_p:   # what is taken out gathers behind the heap
-        n -= 1
-        total += p[heap[0]]
-        heap[0], heap[n] = heap[n], heap[0]
-        sink(heap, n, 0, p)
-    return heap[n:end][::-1]
+    if n == 0: ids[0, 0], n = p.argmax(), 1
+    ranked, kept = sort(p, ids[0, :n], ids[1, :n]), 0
+    while kept < n and total <= top_p:
+        total += p[ranked[kept]]
+        kept += 1
+    return ranked[:kept]
 
 # %% ../nbs/10_kernels.ipynb #c4005e03
 @strict
@@ -667,13 +667,13 @@ def walk_nucleus(p, ids, coin):
     return ids[-1]
 
 @compiled
-def choose(logits, s):
-    "`Sampler.sample` of `07_sampling` with what s.how and s.coin say; −1 if the logits are not numbers."
-    best, temperature, top_p = find_best(logits), s.how[0], s.how[1]
+def choose(logits, how, coin, p, ids):
+    "`Sampler.sample` of `07_sampling`; the rest as in `Scratch`; −1 if the logits are not numbers."
+    best, temperature, top_p = find_best(logits), how[0], how[1]
     if best < 0 or temperature == 0: return best
-    coin = throw(s.coin)
-    if not probabilities(s.p, logits, best, temperature): return best
-    return walk_nucleus(s.p, find_nucleus(s.p, top_p, s.heap), coin) if 0 < top_p < 1 else walk(s.p, coin)
+    thrown = throw(coin)
+    if not probabilities(p, logits, best, temperature): return best
+    return walk_nucleus(p, find_nucleus(p, top_p, ids), thrown) if 0 < top_p < 1 else walk(p, thrown)
 
 # %% ../nbs/10_kernels.ipynb #e949df46
 GONE, PATIENCE = -1, 6000   # looks at the call, all but the first 2,000 of which give way to others
@@ -717,7 +717,7 @@ def lead(team, w, keys, values, frequencies, s, stops, ids, done, fed):
             if not complete: return done, False
             forward_share(0, team, w, keys, values, frequencies, s)
         if done == len(ids): return done, True
-        ids[done] = chosen = choose(s.logits[0], s)
+        ids[done] = chosen = choose(s.logits[0], s.how, s.coin, s.p, s.ids)
         done += 1
         if chosen < 0 or done == len(ids): return done, True
         for stop in stops:
@@ -848,7 +848,7 @@ class Kernels:
         "`sampler.sample(logits)` in the memory of a session. Raises `ValueError` if they are not numbers."
         s = self._arguments(cache, 1, 1)[-1]
         s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
-        if (chosen := choose(logits, s)) < 0: return sampler.sample(logits)   # says what is wrong
+        if (chosen := choose(logits, s.how, s.coin, s.p, s.ids)) < 0: return sampler.sample(logits)   # says what is wrong
         sampler.state = int(s.coin[0])
         return chosen
 
@@ -893,7 +893,7 @@ def warm_up(kind: str = "stack") -> None:   # as for `tiny_weights`
     try:
         for f, first, last in (forward_share, (0, 1), ()), (lead, (1,), (NONE, NONE, 0, False)), (serve, (0, 1, GONE), ()):
             f(*first, w, cache.k, cache.v, np.ones(1, np.float32), s, *last)
-        choose(s.logits[0], s)
+        choose(s.logits[0], s.how, s.coin, s.p, s.ids)
     finally: notice.cancel()
     _WARM.add(kind)
 
