@@ -861,8 +861,9 @@ class Kernels:
         s.size[:], s.tokens[0], s.pos[0] = 1, token, cache.pos
         s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
         done = self._lead(arguments, np.array(list(stops), np.int64), ids)
-        cache.advance(done)
         sampler.state, self._pace = int(s.coin[0]), (time.perf_counter() - began) / done
+        if ids[done - 1] < 0 and done > 1: done -= 1   # what was written before is whole; the next call meets the same logits
+        cache.advance(done)
         if ids[done - 1] < 0: sampler.sample(s.logits[0])
         return ids[:done].tolist()
 
