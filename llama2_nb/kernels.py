@@ -8,10 +8,10 @@ __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_1x1', 'tile_4x1', 'tile_square
            'TEAM_PARAMETERS', 'CACHE', 'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8',
            'dot_any', 'dot_floats', 'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times',
            'embed', 'norm', 'turn', 'in_order', 'softmax', 'mix_lanes', 'mix', 'fetch_add', 'fetch', 'swap_if',
-           'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask', 'attend_head', 'add', 'gate_values', 'begin',
-           'forward_share', 'find_best', 'throw', 'probabilities', 'sort', 'find_nucleus', 'walk', 'walk_nucleus',
-           'choose', 'call', 'is_called', 'serve', 'lead', 'Team', 'count_threads', 'as_argument', 'Kernels',
-           'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
+           'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask', 'soon', 'look_ahead', 'attend_head', 'add',
+           'gate_values', 'begin', 'forward_share', 'find_best', 'throw', 'probabilities', 'sort', 'find_nucleus',
+           'walk', 'walk_nucleus', 'choose', 'call', 'is_called', 'serve', 'lead', 'Team', 'count_threads',
+           'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
 # %% ../nbs/10_kernels.ipynb #6a02cb83
 import os
@@ -92,10 +92,10 @@ def _fold(b, totals: list) -> list:
     for _ in range(lanes.bit_length() - 1): totals = [join(x, y) for x, y in zip(totals[::2], totals[1::2] or totals)]
     return [b.extract_element(totals[0], _I32(i)) for i in range(n)]
 
-def _prefetch(b, address):
-    "Ask for what will be needed soon. An address beyond all memory is no error."
+def _prefetch(b, address, cache: int):
+    "Ask for what will be needed soon: into the first cache, or the second. An address beyond all memory is no error."
     f = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-    b.call(b.module.declare_intrinsic("llvm.prefetch", [_BYTES], f), [b.bitcast(address, _BYTES), _I32(0), _I32(3), _I32(1)])
+    b.call(b.module.declare_intrinsic("llvm.prefetch", [_BYTES], f), [b.bitcast(address, _BYTES), _I32(0), _I32(4 - cache), _I32(1)])
 
 # %% ../nbs/10_kernels.ipynb #f0c48662
 def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 8 or 16 products, with so many partial sums each
@@ -119,7 +119,7 @@ def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 
             totals, whole = {p: cgutils.alloca_once_value(b, zeros) for p in pairs}, b.and_(n, _I64(-lanes))
             with cgutils.for_range_slice(b, _I64(0), whole, _I64(lanes)) as (k, _):
                 a, c = [_widen(b, _lanes(b, p, k, lanes), kind) for p in ws], [_lanes(b, p, k, lanes) for p in xs]
-                if fetch: _prefetch(b, b.gep(ahead, [k]))
+                if fetch: _prefetch(b, b.gep(ahead, [k]), 1 if C > 1 else 2)
                 for i, j in pairs: b.store(_multiply_add(b, b.load(totals[i, j]), a[i], c[j]), totals[i, j])
             sums = {p: cgutils.alloca_once_value(b, v) for p, v in zip(pairs, _fold(b, [b.load(totals[p]) for p in pairs]))}
             with cgutils.for_range_slice(b, whole, n, _I64(1)) as (k, _):
@@ -208,7 +208,7 @@ def tile_int8(R: int, C: int, group: int):   # group: 32 or 64
                 return b.shuffle_vector(v, v, zeros(I32x16))
             with cgutils.for_range_slice(b, _I64(0), groups, _I64(1)) as (g, _):
                 whole, first = dict.fromkeys(pairs, zeros(I32x16)), b.mul(g, _I64(group))
-                if C == 1: _prefetch(b, b.gep(ws[0], [b.add(first, _I64(8192))]))
+                if C == 1: _prefetch(b, b.gep(ws[0], [b.add(first, _I64(8192))]), 1)
                 for k in (b.add(first, _I64(step)) for step in range(0, group, 32)):
                     a, c = [b.sext(_lanes(b, p, k, 32), I16x32) for p in ws], [_lanes(b, p, k, 32) for p in xs]
                     for i, j in pairs: whole[i, j] = _add_pairs(b, whole[i, j], a[i], c[j])
@@ -511,6 +511,23 @@ def ask(r, g, keys, values, s, wq):
         softmax(weights)
         mix(s.heads[r, (g * m + j) * hs:(g * m + j + 1) * hs], weights, values[:pos + 1])
 
+@intrinsic
+def soon(typingctx, a, n):
+    "Ask for the first n numbers of an array."
+    def codegen(context, b, sig, args):
+        data = context.make_array(sig.args[0])(context, b, args[0]).data
+        with cgutils.for_range_slice(b, _I64(0), args[1], _I64(16)) as (k, _): _prefetch(b, b.gep(data, [k]), 2)
+        return context.get_dummy_value()
+    return types.void(a, n), codegen
+
+@inner
+def look_ahead(l, g, last, keys, values, s):
+    "Ask for what head g of layer l, if it is before the last, will read for a single row; of each, at most 32 kB."
+    if s.size[0] > 1 or g >= last: return
+    b, n = s.session[0], min(s.pos[0] * keys.shape[4], 8192)
+    soon(keys[b, l, g], n)
+    soon(values[b, l, g], n)
+
 @inner
 def attend_head(l, g, keys, values, s, wq):
     "Key/value head g of layer l: all rows store what they offer, then all ask."
@@ -561,8 +578,11 @@ def forward_share(me, team, w, keys, values, frequencies, s):
         for r in range(N): norm(h[r], x[r], w.rms_att[l], s.eps[0])
         times(s.q, layer(w.wq, l), h, g0 * m * hs, g1 * m * hs, xq, x_scales)
         times(s.k, layer(w.wk, l), h, g0 * hs, g1 * hs, xq, x_scales)
+        look_ahead(l, g0, g1, keys, values, s)
         times(s.v, layer(w.wv, l), h, g0 * hs, g1 * hs, xq, x_scales)
-        for g in range(g0, g1): attend_head(l, g, keys, values, s, w.wq)
+        for g in range(g0, g1):
+            look_ahead(l, g + 1, g1, keys, values, s)
+            attend_head(l, g, keys, values, s, w.wq)
         barrier(s.counter, team)
         times(s.more, layer(w.wo, l), heads, d0, d1, xq, x_scales)
         add(x, s.more, d0, d1)
@@ -854,9 +874,9 @@ class Kernels:
 
     def write(self, token: int, cache: KVCache, sampler: Sampler, most: int, stops=frozenset()) -> list[int]:
         """Feed a token, choose the next, feed it, choose: until one of `stops` is chosen, or there are as many as come within
-        a hundredth of a second, or `most`. The last one is not fed. Raises `ValueError` if there is no room, or no number."""
+        a twentieth of a second, or `most`. The last one is not fed. Raises `ValueError` if there is no room, or no number."""
         if cache.room < 1: raise ValueError(f"cache: expected room for 1 position, found none left of {self.config.seq_len}")
-        arguments, ids = self._arguments(cache, 1, 1), np.zeros(min(most, cache.room, max(1, int(0.01 / self._pace))), np.int64)
+        arguments, ids = self._arguments(cache, 1, 1), np.zeros(min(most, cache.room, max(1, int(0.05 / self._pace))), np.int64)
         s, began = arguments[-1], time.perf_counter()
         s.size[:], s.tokens[0], s.pos[0] = 1, token, cache.pos
         s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state

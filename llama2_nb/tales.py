@@ -748,8 +748,8 @@ TOGETHER["sick"] = """<time>, {pair} wanted to meet, but {friend} did not come. 
 {friend} was not hungry. {Hero} [told a joke|read from a book], but {friend} did not laugh. So {hero} put {toy.a}
 on {hero.his} head and [danced|marched] around the room.
 
-{Friend} laughed and laughed until the bed shook. "I feel better!" {friend.he} said, and ate all the {soup}.
-[Laughing is good medicine.|A friend is the best doctor.|<both>]"""
+{Friend} laughed and laughed until the bed shook. "I feel better!" {friend.he} said, and emptied the
+bowl. "Now it is my turn with the {toy.noun}." [Laughing is good medicine.|A friend is the best doctor.|<both>]"""
 
 # %% ../nbs/12_tales.ipynb #af341d1f
 TOGETHER["pot"] = """<time>, {pair} found an old pot {place.at}. {Hero} put one [coin|cherry|nut] into it. Pop! Now
