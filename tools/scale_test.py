@@ -74,6 +74,7 @@ class Run:
 
 def disturb(n: int, steps: int, workers: int) -> None:
     "The test: prints what happened, raises `AssertionError` if a record is missing, twice, or another."
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # a job in the background has it ignored, and so would its children
     prompts = make_prompts(n)
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "prompts.jsonl", Path(folder) / "stories.jsonl"
