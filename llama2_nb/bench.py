@@ -58,7 +58,7 @@ def feed_model(model: Transformer) -> Feed:
         return int(model.forward(ids, cache, last_only=True)[-1].argmax())
     def write(token: int, n: int) -> None:   # as `write_tokens` does
         while n > 0:
-            *_, token = new = next_ids(model, token, cache, greedy, n)
+            *_, (token,) = new = next_ids(model, [token], cache, [greedy], n)
             n -= len(new)
     greedy, feed.write = Sampler(temperature=0), write
     return feed
@@ -77,10 +77,12 @@ def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, flo
 # %% ../nbs/17_bench.ipynb #e4a4bdf1
 def sixteen_rate(model: Transformer, steps: int) -> float:   # tokens a second, of all together
     "How fast sixteen texts grow side by side."
-    caches = model.new_caches(16)
+    caches, samplers = model.new_caches(16), [Sampler(temperature=0) for _ in range(16)]
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
-    began = time.perf_counter()
-    for _ in range(steps): tokens = model.forward(tokens, caches).argmax(-1)
+    began, left = time.perf_counter(), steps
+    while left > 0:
+        *_, tokens = new = next_ids(model, tokens, caches, samplers, left)
+        left -= len(new)
     return 16 * steps / (time.perf_counter() - began)
 
 def first_token(path: str | os.PathLike, prompt: int, **options) -> float:   # seconds

@@ -104,14 +104,15 @@ def choose(model: Transformer, logits: np.ndarray, cache, sampler: Sampler) -> i
     return model.kernels.choose(logits, cache, sampler)
 
 def next_ids(
-    model: Transformer, token: int,   # the last one, not fed yet
-    cache, sampler: Sampler,
-    most: int,                        # how many are wanted at most
-    stops=frozenset(),                # ids behind which nothing is wanted
-) -> list[int]:                       # at least one; all but the last are fed
-    "What follows a token: the next one, or, from a compiled model, a few."
-    if model.kernels is None or type(sampler) is not Sampler: return [sampler.sample(model.forward([token], cache)[-1])]
-    return model.kernels.write(token, cache, sampler, most, stops)
+    model: Transformer, tokens: list[int],   # the last one of each session, not fed yet
+    cache, samplers: list[Sampler],   # of one session; or `KVCaches`, and a sampler for each
+    most: int,                        # how many steps are wanted at most
+    stops=frozenset(),                # ids behind which nothing is wanted, of no session
+) -> list[list[int]]:                 # at least one step: an id for each session; all but the last are fed
+    "What follows these tokens: the next ones, or, from a compiled model, a few."
+    if model.kernels is None or any(type(each) is not Sampler for each in samplers):
+        return [[each.sample(row) for each, row in zip(samplers, model.forward(tokens, cache))]]
+    return model.kernels.write(tokens, cache, samplers, most, stops).tolist()
 
 # %% ../nbs/08_core.ipynb #3a74537c
 def write_tokens(
@@ -130,7 +131,7 @@ def write_tokens(
             if next_id in stops: return
             yield next_id
         left -= len(new)
-        new = next_ids(model, next_id, cache, sampler, left, stops) if left > 0 else []
+        new = [id for id, in next_ids(model, [next_id], cache, [sampler], left, stops)] if left > 0 else []
 
 # %% ../nbs/08_core.ipynb #a588412d
 def write_many(
@@ -142,10 +143,9 @@ def write_many(
     stops=frozenset({BOS}),     # ids before which a text ends
 ) -> Iterator[tuple[int, list[int]]]:   # which prompt, and all that `write_tokens` would yield for it
     "`write_tokens` for many; each text as soon as it is complete."
-    def is_complete(i: int, text: list[int], logits: np.ndarray) -> bool:   # with one more token
-        next_id = choose(model, logits, caches, samplers[i])
-        if next_id not in stops: text.append(next_id)
-        return next_id in stops or len(text) == steps
+    def is_complete(text: list[int], new: list[int]) -> bool:   # with some more tokens, of which only the last may be a stop
+        text += new[:-1] if new[-1] in stops else new
+        return new[-1] in stops or len(text) == steps
 
     waiting, caches, writing = list(enumerate(prompts))[::-1], model.new_caches(batch), []   # writing: (i, text)
     while waiting or writing:
@@ -154,15 +154,16 @@ def write_many(
             text = ids[1:steps + 1]
             if len(text) < steps:
                 logits = model.forward(ids, caches.add(), last_only=True)[-1]
-                if not is_complete(i, text, logits):
+                if not is_complete(text, [choose(model, logits, caches, samplers[i])]):
                     writing.append((i, text)); continue
                 caches.drop(len(writing))
             yield i, text
         if not writing: continue
-        logits = model.forward([text[-1] for _, text in writing], caches)
+        left = min(steps - len(text) for _, text in writing)
+        new = next_ids(model, [text[-1] for _, text in writing], caches, [samplers[i] for i, _ in writing], left, stops)
         for place in reversed(range(len(writing))):
             i, text = writing[place]
-            if is_complete(i, text, logits[place]):
+            if is_complete(text, [ids[place] for ids in new]):
                 caches.drop(place); writing[place] = writing[-1]; writing.pop()   # the last one moves there
                 yield i, text
 

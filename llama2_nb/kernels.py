@@ -10,8 +10,8 @@ __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_4x1', 'tile_square', 'VNNI', '
            'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn', 'in_order', 'softmax', 'strip', 'mix',
            'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask', 'soon', 'look_ahead',
            'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'find_best', 'throw', 'probabilities', 'sort',
-           'find_nucleus', 'walk', 'walk_nucleus', 'choose', 'call', 'is_called', 'serve', 'lead', 'Team',
-           'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
+           'find_nucleus', 'walk', 'walk_nucleus', 'choose', 'choose_share', 'call', 'is_called', 'serve', 'lead',
+           'Team', 'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
 # %% ../nbs/10_kernels.ipynb #6a02cb83
 import os
@@ -92,16 +92,21 @@ def _fold(b, totals: list) -> list:
     for _ in range(lanes.bit_length() - 1): totals = [join(x, y) for x, y in zip(totals[::2], totals[1::2] or totals)]
     return [b.extract_element(totals[0], _I32(i)) for i in range(n)]
 
-def _prefetch(b, address, cache: int):
-    "Ask for what will be needed soon: into the first cache, or the second. An address beyond all memory is no error."
+def _prefetch(b, address):
+    "Ask for what will be needed soon: into the second cache. An address beyond all memory is no error."
     f = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-    b.call(b.module.declare_intrinsic("llvm.prefetch", [_BYTES], f), [b.bitcast(address, _BYTES), _I32(0), _I32(4 - cache), _I32(1)])
+    b.call(b.module.declare_intrinsic("llvm.prefetch", [_BYTES], f), [b.bitcast(address, _BYTES), _I32(0), _I32(2), _I32(1)])
 
 # %% ../nbs/10_kernels.ipynb #f0c48662
 def _indices(b, n: int, first, step, last) -> list:   # first, step, last: numbers of LLVM
     "n of them, of which none is beyond the last."
     here = [b.add(first, b.mul(step, _I64(i))) for i in range(n)]
     return here[:1] + [b.select(b.icmp_signed("<", i, last), i, last) for i in here[1:]]
+
+def _next_row(b, w, n, row, R: int, column, C: int):
+    "Where one of the next R rows of w begins: for each tile of the same rows another."
+    turn = b.urem(b.udiv(column, _I64(C)), _I64(R))
+    return b.gep(w.data, [b.mul(n, b.add(b.add(row, _I64(R)), turn))])
 
 def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 8 or 16 products, with so many partial sums each
     "A function for compiled code: R rows of w times C rows of x; past the last ones it repeats them."
@@ -114,15 +119,13 @@ def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 
             row, step, last_row, column, last_column = args[3:]
             rows, columns = _indices(b, R, row, step, last_row), _indices(b, C, column, _I64(1), last_column)
             ws, xs = ([b.gep(a.data, [b.mul(i, n)]) for i in which] for a, which in ((w, rows), (x, columns)))
-            if fetch:   # for each tile, one of the next rows
-                turn = b.urem(b.udiv(column, _I64(C)), _I64(R))
-                ahead = b.gep(w.data, [b.mul(n, b.add(b.add(row, _I64(R)), turn))])
+            if fetch: ahead = _next_row(b, w, n, row, R, column, C)
             pairs = [(i, j) for j in range(C) for i in range(R)]
             zeros = ir.Constant(ir.VectorType(_F32, lanes), [0.0] * lanes)
             totals, whole = {p: cgutils.alloca_once_value(b, zeros) for p in pairs}, b.and_(n, _I64(-lanes))
             with cgutils.for_range_slice(b, _I64(0), whole, _I64(lanes)) as (k, _):
                 a, c = [_widen(b, _lanes(b, p, k, lanes), kind) for p in ws], [_lanes(b, p, k, lanes) for p in xs]
-                if fetch: _prefetch(b, b.gep(ahead, [k]), 1)
+                if fetch: _prefetch(b, b.gep(ahead, [k]))
                 for i, j in pairs: b.store(_multiply_add(b, b.load(totals[i, j]), a[i], c[j]), totals[i, j])
             sums = {p: cgutils.alloca_once_value(b, v) for p, v in zip(pairs, _fold(b, [b.load(totals[p]) for p in pairs]))}
             with cgutils.for_range_slice(b, whole, n, _I64(1)) as (k, _):
@@ -196,9 +199,11 @@ def tile_int8(R: int, C: int, group: int):   # group: 32 or 64
             out, w, scales, x, x_scales = arrays
             n, width = b.extract_value(w.shape, 1), b.extract_value(out.shape, 1)
             groups, far, far_scales = b.sdiv(n, _I64(group)), b.extract_value(x.shape, 1), b.extract_value(x_scales.shape, 1)
-            rows, columns = _indices(b, R, *args[5:8]), _indices(b, C, args[8], _I64(1), args[9])
+            row, step, last_row, column, last_column = args[5:]
+            rows, columns = _indices(b, R, row, step, last_row), _indices(b, C, column, _I64(1), last_column)
             ws, ss = ([b.gep(a.data, [b.mul(i, k)]) for i in rows] for a, k in ((w, n), (scales, groups)))
             xs, xss = ([b.gep(a.data, [b.mul(i, k)]) for i in columns] for a, k in ((x, far), (x_scales, far_scales)))
+            if C > 1: ahead = _next_row(b, w, n, row, R, column, C)
             I16x32, I32x16, F32x16 = (ir.VectorType(*v) for v in ((_I16, 32), (_I32, 16), (_F32, 16)))
             zeros, pairs = lambda v: ir.Constant(v, [0] * 16), [(i, j) for j in range(C) for i in range(R)]
             totals = {p: cgutils.alloca_once_value(b, zeros(F32x16)) for p in pairs}
@@ -207,6 +212,7 @@ def tile_int8(R: int, C: int, group: int):   # group: 32 or 64
                 return b.shuffle_vector(v, v, zeros(I32x16))
             with cgutils.for_range_slice(b, _I64(0), groups, _I64(1)) as (g, _):
                 whole, first = dict.fromkeys(pairs, zeros(I32x16)), b.mul(g, _I64(group))
+                if C > 1: _prefetch(b, b.gep(ahead, [first]))
                 for k in (b.add(first, _I64(step)) for step in range(0, group, 32)):
                     a, c = [b.sext(_lanes(b, p, k, 32), I16x32) for p in ws], [_lanes(b, p, k, 32) for p in xs]
                     for i, j in pairs: whole[i, j] = _add_pairs(b, whole[i, j], a[i], c[j])
@@ -454,7 +460,7 @@ class Tensors(NamedTuple):
 # %% ../nbs/10_kernels.ipynb #bea6b4ee
 class Scratch(NamedTuple):
     "What up to N rows are computed with."
-    size: np.ndarray      # (2,) how many rows there are now, and of how many of the last the logits are wanted
+    size: np.ndarray      # (3,) how many rows there are now, of how many of the last the logits are wanted; 1 if these choose
     tokens: np.ndarray    # (N,) int64
     session: np.ndarray   # (N,) int64
     pos: np.ndarray       # (N,) int64; those of one session ascend
@@ -475,10 +481,11 @@ class Scratch(NamedTuple):
     sine: np.ndarray      # (N, head_size / 2)
     logits: np.ndarray    # (n, vocab_size)
     eps: np.ndarray       # (1,) of RMSNorm
-    how: np.ndarray       # (2,) temperature and top-p
-    coin: np.ndarray      # (1,) uint64, the state of the generator
-    p: np.ndarray         # (vocab_size,) probabilities
-    ids: np.ndarray       # (2, vocab_size) int64
+    how: np.ndarray       # (N, 2) temperature and top-p
+    coin: np.ndarray      # (N,) uint64, the state of the generator
+    chosen: np.ndarray    # (N,) int64, the next token; −1 if the logits are not numbers
+    p: np.ndarray         # (team, vocab_size) probabilities
+    ids: np.ndarray       # (team, 2, vocab_size) int64
     counter: np.ndarray   # (8,) of the barriers; alone on its cache line
     calls: np.ndarray     # (team, 8) for each thread the number of the call that it should answer
 
@@ -488,7 +495,7 @@ ASKERS = 4   # so many rows of a session ask a head together
 def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scratch:
     "Memory for passes of at most N rows, n of them with logits, by a team of threads."
     zeros = lambda *shape, dtype=np.float32: np.zeros(shape, dtype)
-    rows = {name: zeros(N, dtype=np.int64) for name in ("tokens", "session", "pos")}
+    rows = {name: zeros(N, dtype=np.int64) for name in ("tokens", "session", "pos", "chosen")}
     rows |= {name: zeros(N, c.dim) for name in ("x", "more")} | {name: zeros(N, c.q_dim) for name in ("q", "heads")}
     rows |= {name: zeros(N, c.kv_dim) for name in ("k", "v")} | {name: zeros(N, c.hidden_dim) for name in ("gate", "value")}
     rows |= {name: zeros(N, c.head_size // 2) for name in ("cosine", "sine")}
@@ -496,8 +503,9 @@ def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scr
     rows |= dict(queries=zeros(c.n_kv_heads, most, c.head_size), scores=zeros(c.n_kv_heads, most, c.seq_len))
     widest = max(c.dim, c.q_dim, c.hidden_dim) if int8 else 0
     rows |= dict(xq=zeros(team, N, widest, dtype=np.int16), x_scales=zeros(team, N, widest))
-    return Scratch(**rows, size=np.array([N, n]), h=zeros(team, N, c.dim), logits=zeros(n, c.vocab_size), eps=np.array([c.norm_eps], np.float32),
-                   how=zeros(2), coin=zeros(1, dtype=np.uint64), p=zeros(c.vocab_size), ids=zeros(2, c.vocab_size, dtype=np.int64),
+    return Scratch(**rows, size=np.array([N, n, 0]), h=zeros(team, N, c.dim), logits=zeros(n, c.vocab_size),
+                   eps=np.array([c.norm_eps], np.float32), how=zeros(N, 2), coin=zeros(N, dtype=np.uint64),
+                   p=zeros(team, c.vocab_size), ids=zeros(team, 2, c.vocab_size, dtype=np.int64),
                    counter=zeros(8, dtype=np.int64), calls=zeros(team, 8, dtype=np.int64))
 
 # %% ../nbs/10_kernels.ipynb #9fc2eeb2
@@ -529,7 +537,7 @@ def soon(typingctx, a, n):
     "Ask for the first n numbers of an array."
     def codegen(context, b, sig, args):
         data = context.make_array(sig.args[0])(context, b, args[0]).data
-        with cgutils.for_range_slice(b, _I64(0), args[1], _I64(16)) as (k, _): _prefetch(b, b.gep(data, [k]), 2)
+        with cgutils.for_range_slice(b, _I64(0), args[1], _I64(16)) as (k, _): _prefetch(b, b.gep(data, [k]))
         return context.get_dummy_value()
     return types.void(a, n), codegen
 
@@ -707,12 +715,21 @@ def walk_nucleus(p, ids, coin):
 
 @compiled
 def choose(logits, how, coin, p, ids):
-    "`Sampler.sample` of `07_sampling`; the rest as in `Scratch`; −1 if the logits are not numbers."
+    "`Sampler.sample` of `07_sampling`; the rest as in `Scratch`, of one row and one thread; −1 if the logits are not numbers."
     best, temperature, top_p = find_best(logits), how[0], how[1]
     if best < 0 or temperature == 0: return best
     thrown = throw(coin)
     if not probabilities(p, logits, best, temperature): return best
     return walk_nucleus(p, find_nucleus(p, top_p, ids), thrown) if 0 < top_p < 1 else walk(p, thrown)
+
+@inner
+def choose_share(me, team, s):
+    "If it is wanted, some rows choose: of a single one, the first thread does it alone."
+    n, left = s.size[1], team - 1
+    if s.size[2] == 0: return
+    for r in range((me * n + left) // team, ((me + 1) * n + left) // team):
+        s.chosen[r] = choose(s.logits[r], s.how[r], s.coin[r:r + 1], s.p[me], s.ids[me])
+    if n > 1: barrier(s.counter, team)
 
 # %% ../nbs/10_kernels.ipynb #e949df46
 GONE, PATIENCE = -1, 6000   # looks at the call, all but the first 2,000 of which give way to others
@@ -739,14 +756,15 @@ def serve(me, team, token, w, keys, values, frequencies, s):
     "A helper's work: its share of this token, and of the next ones as long as they come quickly."
     while True:
         forward_share(me, team, w, keys, values, frequencies, s)
+        choose_share(me, team, s)
         if not is_called(s.calls[me], token): return
         token += 1
 
 @compiled
 def lead(team, w, keys, values, frequencies, s, stops, ids, done, fed):
-    """Call the helpers and do the first share of a token (or of what else s holds), unless it is fed; if there is room in ids,
-    choose the next token, and go on with that until ids is full or one of stops comes. Gives how many are chosen, and whether
-    that is all: if not, the next one waits, since helpers have gone; calls[me, 1] says who."""
+    """Call the helpers and do the first share of what s holds, unless it is fed; if its rows choose, go on with the tokens chosen,
+    until ids (steps, rows) is full or one of stops comes. Gives how many steps are done, and whether that is all: if not,
+    the next one waits, since helpers have gone; calls[me, 1] says who."""
     while True:
         if not fed:
             token, complete = s.calls[0, 0] + 1, True
@@ -755,24 +773,27 @@ def lead(team, w, keys, values, frequencies, s, stops, ids, done, fed):
                 if not call(s.calls[me], token): s.calls[me, 1], complete = 1, False
             if not complete: return done, False
             forward_share(0, team, w, keys, values, frequencies, s)
-        if done == len(ids): return done, True
-        ids[done] = chosen = choose(s.logits[0], s.how, s.coin, s.p, s.ids)
+        if len(ids) == 0: return done, True
+        choose_share(0, team, s)
+        ids[done] = chosen = s.chosen[:s.size[1]]
         done += 1
-        if chosen < 0 or done == len(ids): return done, True
+        if done == len(ids) or chosen.min() < 0: return done, True
         for stop in stops:
-            if chosen == stop: return done, True
-        s.tokens[0], s.pos[0], fed = chosen, s.pos[0] + 1, False
+            for id in chosen:
+                if id == stop: return done, True
+        for r in range(len(chosen)): s.tokens[r], s.pos[r] = chosen[r], s.pos[r] + 1
+        fed = False
 
 # %% ../nbs/10_kernels.ipynb #1e01c7a6
-NONE = np.zeros(0, np.int64)   # no ids are wanted, and none ends the text
+NONE = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)   # no id ends the text, and none is wanted
 
 class Team:
     "Threads that compute tokens together; one team serves the process."
 
     def __init__(self): self._busy, self._pool, self._served, self._helpers = threading.Lock(), None, None, []
 
-    def forward(self, size: int, arguments: tuple, stops: np.ndarray = NONE, ids: np.ndarray = NONE) -> int | None:
-        "`lead`, and send helpers where some have gone: how many ids are chosen. None: the team is busy. s comes last in arguments."
+    def forward(self, size: int, arguments: tuple, stops: np.ndarray = NONE[0], ids: np.ndarray = NONE[1]) -> int | None:
+        "`lead`, and send helpers where some have gone: how many steps are done. None: the team is busy. s comes last in arguments."
         if not self._busy.acquire(blocking=False): return None
         try:
             s = arguments[-1]
@@ -847,7 +868,7 @@ class Kernels:
     def __init__(self, config: Config, weights: Weights, threads: int | None = None):   # None: by the size
         self.config, self.threads = config, count_threads(threads, config)
         self._weights = Tensors(*(as_argument(getattr(weights, name)) for name in (*tensor_shapes(config), "wcls")[:12]))
-        self._kept, self._pace, wq = weights, 1.0, self._weights.wq   # addresses alone would keep no memory; seconds a token
+        self._kept, self._pace, wq = weights, {}, self._weights.wq   # addresses alone would keep no memory; rows → seconds a step
         self._int8 = isinstance(wq, Int8)
         self._frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
         warm_up("int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack")
@@ -866,14 +887,14 @@ class Kernels:
         N, many = len(tokens), isinstance(cache, KVCaches)
         arguments, steps = self._arguments(cache, N, n), 1 if many else N
         s = arguments[-1]
-        s.size[0], s.size[1], s.tokens[:N], s.pos[:N] = N, n, tokens, cache.positions(steps)
+        s.size[:], s.tokens[:N], s.pos[:N] = (N, n, 0), tokens, cache.positions(steps)
         self._lead(arguments)
         cache.advance(steps)
         return s.logits[:n].copy()
 
     def _lead(self, arguments: tuple, *wanted: np.ndarray) -> int:   # stops and ids; the team's work, or alone
         done = TEAM.forward(self.threads, arguments, *wanted) if self.threads > 1 else None
-        return lead(1, *arguments, *(wanted or (NONE, NONE)), 0, False)[0] if done is None else done
+        return lead(1, *arguments, *(wanted or NONE), 0, False)[0] if done is None else done
 
     def forward(self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool = False) -> np.ndarray:
         "As `Transformer.forward`, for at least one token; they have been checked."
@@ -886,25 +907,28 @@ class Kernels:
     def choose(self, logits: np.ndarray, cache: KVCache | KVCaches, sampler: Sampler) -> int:   # (vocab_size,), just computed
         "`sampler.sample(logits)` in the memory of a session. Raises `ValueError` if they are not numbers."
         s = self._arguments(cache, 1, 1)[-1]
-        s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
-        if (chosen := choose(logits, s.how, s.coin, s.p, s.ids)) < 0: return sampler.sample(logits)   # says what is wrong
+        s.how[0], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
+        if (chosen := choose(logits, s.how[0], s.coin[:1], s.p[0], s.ids[0])) < 0: return sampler.sample(logits)   # says what is wrong
         sampler.state = int(s.coin[0])
         return chosen
 
-    def write(self, token: int, cache: KVCache, sampler: Sampler, most: int, stops=frozenset()) -> list[int]:
-        """Feed a token, choose the next, feed it, choose: until one of `stops` is chosen, or there are as many as come within
-        a twentieth of a second, or `most`. The last one is not fed. Raises `ValueError` if there is no room, or no number."""
+    def write(self, tokens: list[int], cache: KVCache | KVCaches, samplers: list[Sampler],   # one for each session
+              most: int, stops=frozenset()) -> np.ndarray:   # (steps, sessions) ids
+        """Feed each session a token, choose the next, feed it, choose: until one of `stops` is chosen, or as many steps are done
+        as come within a twentieth of a second, or `most`. The last tokens are not fed. Raises `ValueError` if there is no room, or no number."""
         if cache.room < 1: raise ValueError(f"cache: expected room for 1 position, found none left of {self.config.seq_len}")
-        arguments, ids = self._arguments(cache, 1, 1), np.zeros(min(most, cache.room, max(1, int(0.05 / self._pace))), np.int64)
-        s, began = arguments[-1], time.perf_counter()
-        s.size[:], s.tokens[0], s.pos[0] = 1, token, cache.pos
-        s.how[:], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
+        N = len(tokens)
+        arguments, steps = self._arguments(cache, N, N), max(1, int(0.05 / self._pace.get(N, 1)))
+        s, ids, began = arguments[-1], np.zeros((min(most, cache.room, steps), N), np.int64), time.perf_counter()
+        s.size[:], s.tokens[:N], s.pos[:N] = (N, N, 1), tokens, cache.pos
+        s.how[:N], s.coin[:N] = [(each.temperature, each.top_p) for each in samplers], [each.state for each in samplers]
         done = self._lead(arguments, np.array(list(stops), np.int64), ids)
-        sampler.state, self._pace = int(s.coin[0]), (time.perf_counter() - began) / done
-        if ids[done - 1] < 0 and done > 1: done -= 1   # what was written before is whole; the next call meets the same logits
-        cache.advance(done)
-        if ids[done - 1] < 0: sampler.sample(s.logits[0])
-        return ids[:done].tolist()
+        for each, state in zip(samplers, s.coin): each.state = int(state)
+        self._pace[N] = (time.perf_counter() - began) / done
+        if (ids[done - 1] < 0).any() and done > 1: done -= 1   # what was written before is whole; the next call meets the same logits
+        cache.pos = cache.pos + done
+        for row in np.flatnonzero(ids[done - 1] < 0): samplers[row].sample(s.logits[row])   # says what is wrong
+        return ids[:done]
 
 # %% ../nbs/10_kernels.ipynb #96cd253b
 _WARM = set()   # the kinds of weights for which all is compiled
@@ -931,9 +955,9 @@ def warm_up(kind: str = "stack") -> None:   # as for `tiny_weights`
     notice = threading.Timer(1, lambda: print("llama2-nb: compiling, once for this machine", file=sys.stderr))
     notice.start()
     try:
-        for f, first, last in (forward_share, (0, 1), ()), (lead, (1,), (NONE, NONE, 0, False)), (serve, (0, 1, GONE), ()):
+        for f, first, last in (forward_share, (0, 1), ()), (lead, (1,), (*NONE, 0, False)), (serve, (0, 1, GONE), ()):
             f(*first, w, cache.k, cache.v, np.ones(1, np.float32), s, *last)
-        choose(s.logits[0], s.how, s.coin, s.p, s.ids)
+        choose(s.logits[0], s.how[0], s.coin, s.p[0], s.ids[0])
     finally: notice.cancel()
     _WARM.add(kind)
 
