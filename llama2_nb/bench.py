@@ -10,6 +10,7 @@ __all__ = ['SHAPES', 'Feed', 'GGUF_NAMES', 'PEERS', 'write_random', 'feed_model'
 # %% ../nbs/17_bench.ipynb #cc12ab5d
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -229,9 +230,9 @@ def bench(path: str | os.PathLike, *,
         rates(feed, c.vocab_size, 1, prompt)   # what is done once isn't counted
         seen = {name: [] for name in runs}
         for _ in range(rounds):
-            for name, run in runs.items():
+            for name in random.sample(list(runs), len(runs)):   # in what state a run leaves the machine is nobody's advantage
                 time.sleep(0.1)   # threads of the run before fall asleep
-                seen[name].append(run())
+                seen[name].append(runs[name]())
     middle = lambda name: {key: median(figures[key] for figures in seen[name]) for key in seen[name][0]}
     ours = {key: value for name in runs if name not in peers for key, value in middle(name).items()}
     size = sum(p.stat().st_size for p in Path(path).glob("*.safetensors")) if os.path.isdir(path) else os.stat(path).st_size

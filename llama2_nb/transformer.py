@@ -7,6 +7,8 @@ __all__ = ['COMPILED_PARAMETERS', 'CHUNK', 'linear', 'attention_half', 'ffn_half
            'Transformer']
 
 # %% ../nbs/06_transformer.ipynb #b655c88a
+import os
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -18,13 +20,25 @@ from .ops import rmsnorm, swiglu
 from .rope import rope_cos_sin, rope_frequencies, rotate
 
 # %% ../nbs/06_transformer.ipynb #5a1d0c02
+@cache
+def _second_thread():
+    from concurrent.futures import ThreadPoolExecutor   # small models don't need it
+    return ThreadPoolExecutor(1, "llama2_nb rows")
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_second_thread.cache_clear)   # it stays behind
+
 def linear(
     x: np.ndarray,   # (T, columns)
     w: np.ndarray,   # (rows, columns)
 ) -> np.ndarray:     # (T, rows)
     "x @ w.T"
-    if len(x) == 1 and isinstance(w, np.ndarray) and w.size > 2**16: return np.vecdot(w, x[0])[None]
-    return x @ w.T
+    if len(x) != 1 or not isinstance(w, np.ndarray) or w.size <= 2**16: return x @ w.T
+    if w.size <= 2**22: return np.vecdot(w, x[0])[None]
+    out, half = np.empty((1, len(w)), np.result_type(x, w)), len(w) // 2
+    other = _second_thread().submit(np.vecdot, w[:half], x[0], out=out[0, :half])
+    np.vecdot(w[half:], x[0], out=out[0, half:])
+    other.result()
+    return out
 
 # %% ../nbs/06_transformer.ipynb #79fc043d
 def attention_half(
