@@ -7,8 +7,8 @@ __all__ = ['COMPILED_PARAMETERS', 'CHUNK', 'linear', 'attention_half', 'ffn_half
            'Transformer']
 
 # %% ../nbs/06_transformer.ipynb #b655c88a
+import functools
 import os
-from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,7 +20,7 @@ from .ops import rmsnorm, swiglu
 from .rope import rope_cos_sin, rope_frequencies, rotate
 
 # %% ../nbs/06_transformer.ipynb #5a1d0c02
-@cache
+@functools.cache
 def _second_thread():
     from concurrent.futures import ThreadPoolExecutor   # small models don't need it
     return ThreadPoolExecutor(1, "llama2_nb rows")
