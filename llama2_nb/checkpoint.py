@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'tensor_order', 'tensor_offsets', 'Weights', 'slice_weights', 'open_regular', 'check_size', 'Checkpoint',
-           'rope_tables', 'remove_abandoned', 'open_part', 'atomic_write', 'write_checkpoint', 'count_nonfinite']
+           'rope_table_blocks', 'remove_abandoned', 'open_part', 'atomic_write', 'write_checkpoint', 'count_nonfinite']
 
 # %% ../nbs/01_checkpoint.ipynb #09cf1ec5
 import os
@@ -17,11 +17,12 @@ from mmap import ACCESS_READ, mmap as MemoryMap
 from pathlib import Path
 from shutil import copymode
 from stat import S_ISREG
+from typing import Iterator
 
 import numpy as np
 
 try: from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError: flock = None   # Windows
+except ImportError: LOCK_EX = LOCK_NB = flock = None   # Windows
 
 from .config import (CheckpointError, Config, Header, embedded_model, file_size, pack_header,
                               parse_header, rope_table_shape, tensor_bytes, tensor_shapes)
@@ -149,11 +150,14 @@ class Checkpoint:
     def __exit__(self, *_) -> None: self.close()
 
 # %% ../nbs/01_checkpoint.ipynb #b5c082ec
-def rope_tables(c: Config) -> list[np.ndarray]:   # two (seq_len, head_size / 2) float32
-    "Cosines and sines for the place in a version 0 file where old readers expect them."
+def rope_table_blocks(c: Config, name: str) -> Iterator[np.ndarray]:   # yields (rows, head_size / 2) float32
+    "Cosines (freq_cis_real) or sines (freq_cis_imag) for the place in a version 0 file where old readers expect them."
     frequency = 1 / 10000 ** (np.arange(0, c.head_size, 2, dtype=np.float32) / c.head_size)
-    angle = np.outer(np.arange(c.seq_len, dtype=np.float32), frequency)
-    return [np.cos(angle), np.sin(angle)]
+    of = np.cos if name == "freq_cis_real" else np.sin
+    step = max(1, 2**18 // c.head_size)   # a megabyte of rows at a time, however many there are
+    for start in range(0, c.seq_len, step):
+        positions = np.arange(start, min(start + step, c.seq_len), dtype=np.float32)
+        yield of(np.outer(positions, frequency))
 
 # %% ../nbs/01_checkpoint.ipynb #01a70002
 def remove_abandoned(path: Path) -> None:
@@ -204,15 +208,16 @@ def write_checkpoint(
     """Write a float32 checkpoint that llama2.c's tools read.
     Raises `ValueError` if a tensor is missing or misshapen."""
     if version not in (0, 1): raise ValueError(f"version: expected 0 or 1, found {version}")
-    header, tables = (Header(config, version),
-                      dict(zip(("freq_cis_real", "freq_cis_imag"), rope_tables(config))))
+    header = Header(config, version)
     for name, shape in tensor_shapes(config).items():
         if (found := getattr(weights.get(name), "shape", None)) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
     with atomic_write(path) as f:
         f.write(pack_header(header))
         for name in tensor_order(header):
-            f.write(np.ascontiguousarray({**weights, **tables}[name], "<f4").data)
+            parts = rope_table_blocks(config, name) if name.startswith("freq_cis") else [weights[name]]
+            for part in parts:
+                f.write(np.ascontiguousarray(part, "<f4").data)
 
 # %% ../nbs/01_checkpoint.ipynb #69124ec2
 def count_nonfinite(w: Weights) -> dict[str, int]:   # name → how many NaN or infinite values, if any

@@ -142,15 +142,16 @@ class StreamDecoder:
     "Turns token ids into text, one at a time. Bytes of an unfinished character wait inside."
 
     def __init__(self, tokenizer: "Tokenizer"):
-        self._pieces, self._previous = tokenizer.pieces, None
+        self._pieces, self._silent, self._bos = tokenizer.pieces, tokenizer.silent, tokenizer.bos
+        self._previous = None
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")   # what is no UTF-8 becomes U+FFFD
 
     def push(self, id: int) -> str:   # the text that is complete now, perhaps none
         "Take the next token. Raises `ValueError` for an id that is not in the vocabulary."
         if not 0 <= id < len(self._pieces):
             raise ValueError(f"token id: expected 0 to {len(self._pieces) - 1}, found {id}")
-        piece = self._pieces[id] if id != BOS else b""
-        if self._previous == BOS and piece[:1] == b" ": piece = piece[1:]
+        piece = b"" if id in self._silent else self._pieces[id]
+        if self._previous == self._bos and piece[:1] == b" ": piece = piece[1:]
         if match := _BYTE.fullmatch(piece): piece = bytes([int(match[1], 16)])
         self._previous = id
         return self._utf8.decode(piece)
@@ -164,6 +165,7 @@ class Tokenizer:
     "A vocabulary: cuts text into token ids, exactly as llama2.c does, and joins them again."
     bos = BOS                   # the id that begins a text; a vocabulary of chapter 18 has others
     stops = frozenset({BOS})    # ids before which a text ends
+    silent = frozenset({BOS})   # ids that write nothing
 
     def __init__(self, pieces: list[bytes], scores: list[float]):
         check_pieces(pieces)
@@ -197,18 +199,22 @@ class Tokenizer:
 
     def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:   # token ids
         "Cut a text into tokens; one that is not empty gets a space in front."
+        return [BOS] * bos + self.merge(text) + [EOS] * eos
+
+    def merge(self, text: str, prefix: bool = True) -> list[int]:   # prefix: a space in front
+        "The tokens of a text, without those that begin and end one."
         data = text.encode("utf-8", "surrogateescape")   # bytes of a command line that were no UTF-8 stay so
-        parts = [b" "] if data else []
+        parts = [b" "] if data and prefix else []
         for character in _CHARACTERS.findall(data):
             if character in self._ids: parts.append(character)
             else: parts += [BYTES[byte] for byte in character]
-        return [BOS] * bos + [self._ids[part] for part in merge_pairs(parts, self._rank)] + [EOS] * eos
+        return [self._ids[part] for part in merge_pairs(parts, self._rank)]
 
     def decoder(self) -> StreamDecoder: "To decode one token at a time."; return StreamDecoder(self)
 
     def decode(self, ids: Iterable[int]) -> str:
         "Join tokens to text: BOS writes nothing and takes one space from the token behind it."
-        decoder = StreamDecoder(self)
+        decoder = self.decoder()
         return "".join([decoder.push(id) for id in ids]) + decoder.flush()
 
 # %% ../nbs/02_tokenizer.ipynb #ace766dc
