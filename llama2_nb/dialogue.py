@@ -249,6 +249,19 @@ def in_rust(path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit, TokenizerError): raise
     except BaseException as e: raise TokenizerError(f"{path}: expected a tokenizer.json that works, found: {short(' '.join(str(e).split()), 200)}") from None
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    "What is written to the process's stderr in here goes nowhere: a panic in Rust prints there before it is an exception."
+    try: kept = os.dup(2)
+    except OSError: yield; return   # there is none
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept); os.close(nowhere)
+
 GROWTH = 2**26     # characters that a text may become before it is cut
 PIECE = 2**16      # characters of a piece
 
@@ -258,6 +271,8 @@ def growth(step, path="") -> int:   # step: a normalizer or decoder, as tokenize
     for name, value in step.items():
         if type(value) in (int, float) and abs(value) > PIECE:
             raise TokenizerError(f"{path}: {short(step.get('type'))}: {short(name)}: expected at most {PIECE}, found {short(value)}")
+    if step.get("type") == "Strip" and step.get("stop"):
+        raise TokenizerError(f"{path}: Strip: stop: expected 0, which all have, found {short(step['stop'])}")   # the package panics
     total = 1
     for part in [*(step.get("normalizers") or ()), *(step.get("decoders") or ())]: total *= growth(part, path)
     texts = [step.get(name) for name in ("content", "prepend", "prefix", "suffix", "replacement")]
@@ -281,7 +296,7 @@ class FolderTokenizer:
         with open_regular(path, TokenizerError) as f: data = f.read(LIMIT + 1)
         if len(data) > LIMIT: raise TokenizerError(f"{path}: file: expected at most {LIMIT} bytes, found more")
         self._path = path
-        with in_rust(path):
+        with in_rust(path), _quiet():
             self._tokenizer = tokenizers.Tokenizer.from_str(data.decode())
             self._tokenizer.no_truncation(); self._tokenizer.no_padding()
             self._add(list(added))
@@ -292,6 +307,9 @@ class FolderTokenizer:
         self.vocab_size = max(vocabulary.values(), default=-1) + 1   # there may be gaps
         self.special = {token.content: id for id, token in self._tokenizer.get_added_tokens_decoder().items()}
         self._check_size(vocab_size, vocabulary)
+        with in_rust(path), _quiet():   # a file that makes the package panic does so here, and never in the middle of a text
+            self._tokenizer.decode(self._encode(" a b", True))
+            for id in list(vocabulary.values())[:300]: self._tokenizer.decode([id], skip_special_tokens=False)
         self.bos = bos if isinstance(bos, int) else self.special.get(bos)
         self.stops = frozenset({self.bos} - {None})   # ids before which a text ends
 

@@ -4,13 +4,15 @@ The two readers know nothing of the package. They walk through a file from its f
 says, and answer with what it holds, or with None if it must be refused. The two judges hold the package against them.
 `tools/fuzz.py` and `nbs/34_hostile.ipynb` feed the judges.
 """
+import json
+import os
 import re
 import struct
 import warnings
 
 import numpy as np
 
-from llama2_nb import checkpoint, tokenizer, transformer
+from llama2_nb import checkpoint, convert, dialogue, tokenizer, transformer
 from llama2_nb.config import CheckpointError, file_size, parse_header
 from llama2_nb.sampling import Sampler
 from llama2_nb.tokenizer import TokenizerError
@@ -155,6 +157,72 @@ def judge_vocabulary(path, data: bytes) -> str:   # path: of a file with these b
     assert all(0 <= id < len(tok.pieces) for id in ids) and isinstance(tok.decode(ids), str)
     assert isinstance(tok.decode(range(len(tok.pieces))), str)
     return "vocabulary"
+
+
+FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json",
+         "special_tokens_map.json", "generation_config.json", "model.safetensors")   # of a folder; the first byte says which
+
+
+def judge_folder(path, data: bytes) -> str:   # path: of a folder whose other files are good
+    """Put bytes into one file of a folder and open all of it: "vocabulary", or the refusal. Raises `AssertionError` for
+    a refusal that is none, or a vocabulary whose parts contradict each other."""
+    name = FILES[data[0] % len(FILES)] if data else FILES[0]
+    before = {each: open(os.path.join(path, each), "rb").read() for each in FILES if os.path.exists(os.path.join(path, each))}
+    if name == "tokenizer.model": os.unlink(os.path.join(path, "tokenizer.json"))   # or it would not be read
+    try:
+        with open(os.path.join(path, name), "wb") as f: f.write(data[1:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                convert.Folder.open(path)
+                tok = dialogue.open_vocabulary(path, 300)
+                dialogue.folder_templates(type(dialogue.Path())(path))
+                ids = tok.encode("Once, \u00e9\U0001f98a <0x41>\n<|x|>", eos=True)
+            except (CheckpointError, TokenizerError, dialogue.TemplateError) as e:
+                message = str(e)
+                assert "\n" not in message and len(message) < 1500 and "expected" in message, f"no sentence: {message!r}"
+                assert message.isprintable(), f"not printable: {message!r}"
+                return message
+            assert all(type(id) is int and 0 <= id for id in ids)
+            decoder = tok.decoder()
+            text = "".join([decoder.push(id) for id in ids if id < tok.vocab_size]) + decoder.flush()
+            assert text == tok.decode([id for id in ids if id < tok.vocab_size]) and len(tok.pieces) >= tok.vocab_size
+    finally:
+        for each in FILES:
+            place = os.path.join(path, each)
+            if each in before:
+                with open(place, "wb") as f: f.write(before[each])
+            elif os.path.exists(place): os.unlink(place)
+    return "vocabulary"
+
+
+def make_folder(path) -> None:
+    "A good folder with a vocabulary of 300 pieces, as small as it can be."
+    fixed = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
+    rest = [b" ", b"O", b"n", b"On", b" O", b"c", b"e", b"ce"]
+    tok = tokenizer.Tokenizer(fixed + rest, [0.0] * 259 + [-float(i) for i in range(len(rest))])
+    c = convert.Config(4, 4, 1, 2, 1, 300, 8, norm_eps=1e-5)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in convert.tensor_shapes(c).items()}
+    convert.write_folder(path, c, convert.Weights(**weights, wcls=weights["token_embedding_table"]), files={
+        "tokenizer.json": json.dumps(dialogue.to_json(tok), ensure_ascii=False).encode(),
+        "tokenizer_config.json": json.dumps(dict(bos_token="<s>", eos_token="</s>", chat_template="{{ messages }}",
+                                                 added_tokens_decoder={"267": dict(content="<|x|>", special=True)})).encode(),
+        "added_tokens.json": b'{"<|x|>": 267}', "special_tokens_map.json": b'{"bos_token": {"content": "<s>"}}',
+        "tokenizer.model": sentencepiece_file(tok)})
+
+
+def sentencepiece_file(tok) -> bytes:
+    "A llama2.c vocabulary as tokenizer.model."
+    def whole(n: int) -> bytes: return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + whole(n >> 7)
+    def field(number: int, data) -> bytes:
+        if isinstance(data, int): return whole(number << 3) + whole(data)
+        return whole(number << 3 | 2) + whole(len(data)) + data
+    out = b""
+    for id, (piece, score) in enumerate(zip(tok.pieces, tok.scores)):
+        text = {0: b"<unk>", 1: b"<s>", 2: b"</s>"}.get(id, piece.replace(b" ", "\u2581".encode()))
+        kind = {0: 2, 1: 3, 2: 3}.get(id, 6 if id < 259 else 1)
+        out += field(1, field(1, text) + whole(2 << 3 | 5) + struct.pack("<f", score) + field(3, kind))
+    return out + field(2, field(3, 2)) + field(3, field(3, 1) + field(4, 0) + field(5, 1))
 
 
 def fit(data: bytes, fill: bytes) -> bytes:

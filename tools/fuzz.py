@@ -2,13 +2,16 @@
 
 Usage: python tools/fuzz.py TARGET --seconds N --corpus DIR     (needs: pip install -e '.[fuzz]')
        python tools/fuzz.py --table --corpus DIR                sums of all runs so far, as a table
-TARGET: checkpoint (files of version 0 as seeds), versioned (1 and 2: the long header, int8) or tokenizer.
+TARGET: checkpoint (files of version 0 as seeds), versioned (1 and 2: the long header, int8), tokenizer, or folder (one
+file of a Hugging Face folder at a time; the other ones are good).
 Each file goes to a judge of tools/contract.py: the right model or the right refusal, anything else is a finding.
 Findings lie in DIR/TARGET/findings, and the exit status is then 1. A run goes on where the last one with the same DIR
 stopped.
 """
 import argparse
+import copy
 import hashlib
+import json
 import mmap
 import os
 import random
@@ -20,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TARGETS = "checkpoint", "versioned", "tokenizer"
+TARGETS = "checkpoint", "versioned", "tokenizer", "folder"
 
 
 def reweigh(data: bytes, rng: random.Random) -> bytes:
@@ -64,12 +67,49 @@ def retoken(data: bytes, rng: random.Random) -> bytes:
     return data[:4] + b"".join(fixed + free)
 
 
+VALUES = [None, True, False, -1, 0, 1, 3, 300, 2**31, 2**63, 10**30, 1e400, float("nan"), 0.5, "", "x", "\u2581", "\x1b[31m", "\ud800",
+          [], {}, [1], ["x"], {"x": 1}, "<|x|>", "A" * 300]
+
+
+def places(value, path=()) -> list[tuple]:   # where a value could be replaced: keys and indices from the outside in
+    "All places of a JSON value."
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [place for key, part in items for place in places(part, (*path, key))]
+
+
+def reword(data: bytes, rng: random.Random) -> bytes:
+    "A file of a folder with a value of its JSON replaced, left out, or put elsewhere; others with a byte changed."
+    name, text = data[:1], data[1:]
+    start = text[:8 if text[8:9] == b"{" else 0]   # of safetensors
+    try: value, end = json.JSONDecoder().raw_decode(text[len(start):].decode("utf-8", "surrogateescape"))
+    except ValueError:
+        changed = bytearray(text)
+        for _ in range(rng.randint(1, 3)):
+            if changed: changed[rng.randrange(len(changed))] = rng.randrange(256)
+        return name + bytes(changed)
+    rest = text[len(start):].decode("utf-8", "surrogateescape")[end:].encode("utf-8", "surrogateescape")
+    for _ in range(rng.randint(1, 2)):
+        where = places(value)
+        if not where: break
+        *outer, last = rng.choice(where)
+        parent, source = value, value
+        for key in outer: parent = parent[key]
+        for key in rng.choice(where): source = source[key]
+        kind = rng.random()
+        if kind < 0.6: parent[last] = copy.deepcopy(rng.choice(VALUES))
+        elif kind < 0.8: parent[last] = copy.deepcopy(source)
+        elif isinstance(parent, dict) and kind < 0.9: parent[rng.choice(["x", "", str(last) + "_token"])] = parent.pop(last)
+        else: del parent[last]
+    body = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+    return name + (struct.pack("<Q", len(body)) if start else b"") + body + rest
+
+
 def take_out(target: str) -> None:
     "Remove one check of the loader."
-    from llama2_nb import config, quantize, tokenizer
+    from llama2_nb import config, dialogue, quantize, tokenizer
     module, name = {"checkpoint": (config, "check_config"), "versioned": (quantize, "check_scales"),
-                    "tokenizer": (tokenizer, "check_pieces")}[target]
-    setattr(module, name, lambda *args: None)
+                    "tokenizer": (tokenizer, "check_pieces"), "folder": (dialogue, "short")}[target]
+    setattr(module, name, lambda *args: args[0] if target == "folder" else None)
 
 
 def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, work: str, plant: bool) -> None:
@@ -78,14 +118,19 @@ def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, work: str
     global contract
     with atheris.instrument_imports(include=["llama2_nb", "contract"]): import contract
     if plant: take_out(target)
-    judge = contract.judge_vocabulary if target == "tokenizer" else contract.judge_checkpoint
-    for i, seed in enumerate(contract.seed_files()[target]):
+    judge = {"tokenizer": contract.judge_vocabulary, "folder": contract.judge_folder}.get(target, contract.judge_checkpoint)
+    seeds = contract.seed_files()
+    if target == "folder":
+        contract.make_folder(os.path.join(work, "folder"))
+        seeds = {target: [bytes([i]) + Path(work, "folder", name).read_bytes() for i, name in enumerate(contract.FILES)]}
+    for i, seed in enumerate(seeds[target]):
         if not (folder / "corpus" / f"seed{i}").exists(): (folder / "corpus" / f"seed{i}").write_bytes(seed)
-    path, counts = os.path.join(work, "file.bin"), [0, 0]
+    path, counts = os.path.join(work, "folder" if target == "folder" else "file.bin"), [0, 0]
     known = set((folder / "refusals.txt").read_text().splitlines()) if (folder / "refusals.txt").exists() else set()
 
     def one(data: bytes) -> None:
-        with open(path, "wb") as f: f.write(data)
+        if target != "folder":
+            with open(path, "wb") as f: f.write(data)
         try: said = judge(path, data)
         except BaseException:
             (folder / "findings" / hashlib.sha1(data).hexdigest()[:12]).write_bytes(data)
@@ -101,9 +146,9 @@ def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, work: str
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         rng = random.Random(seed)
         if rng.random() < 0.5: return atheris.Mutate(data, max_size)
-        return (retoken if target == "tokenizer" else reshape)(data, rng)[:max_size]
+        return {"tokenizer": retoken, "folder": reword}.get(target, reshape)(data, rng)[:max_size]
 
-    options = dict(max_total_time=seconds, max_len=contract.LONGEST, rss_limit_mb=1024, timeout=20, print_final_stats=1,
+    options = dict(max_total_time=seconds, max_len=20000 if target == "folder" else contract.LONGEST, rss_limit_mb=1024, timeout=20, print_final_stats=1,
                    use_value_profile=1, artifact_prefix=f"{folder / 'findings'}/")
     atheris.Setup([sys.argv[0], str(folder / "corpus"), *(f"-{name}={value}" for name, value in options.items())],
                   one, custom_mutator=mutate)
