@@ -419,7 +419,7 @@ def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:   # 
         if pickles and not (folder / "model.safetensors").exists():
             raise CheckpointError(f"{folder}: expected model.safetensors, found {pickles[0].name}, a Python pickle, which could run a program")
         return map_tensors(folder / "model.safetensors", mmap)
-    where, tensors = read_json(index, 2**24).get("weight_map"), {}
+    where, tensors = read_json(index, 2**22).get("weight_map"), {}
     if not isinstance(where, dict) or not all(isinstance(v, str) and v == os.path.basename(v) and v.endswith(".safetensors") for v in where.values()):
         raise CheckpointError(f"{index}: weight_map: expected a name of a safetensors file for each tensor, found {short(where)}")
     files = {name: map_tensors(folder / name, mmap) for name in sorted(set(where.values()))}

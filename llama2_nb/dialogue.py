@@ -56,6 +56,7 @@ def _text(contents) -> bytes:
 def _piece(data: bytes) -> tuple[bytes, float, int]:   # text, score, kind
     fields = dict(read_fields(data)) if isinstance(data, bytes) else {}
     score = fields.get(2, bytes(4))
+    if not fields.get(1): raise TokenizerError("file: expected a text for each piece, found an empty one")
     if not isinstance(score, bytes) or len(score) != 4: raise TokenizerError("file: expected a score of four bytes, found others")
     return _text(fields.get(1, b"")), struct.unpack("<f", score)[0], fields.get(3, 1)
 
@@ -158,9 +159,11 @@ class SentencePieceTokenizer(Tokenizer):
 class AddedToken:
     "A token that a folder adds to its vocabulary. Raises `TokenizerError` for what is none."
 
-    def __init__(self, id: int, content: str, flags: dict, special: bool):
-        if type(id) is not int or not 0 <= id < 2**24: raise TokenizerError(f"added token {short(content)}: expected an id from 0 up, found {short(id)}")
-        if not isinstance(content, str) or not content: raise TokenizerError(f"added token {id}: expected a text, found {short(content)}")
+    def __init__(self, id: int, content: str, flags: dict, special: bool, path=""):   # path: of the file that says so
+        if type(id) is not int or not 0 <= id < 2**24:
+            raise TokenizerError(f"{path}: added token {short(content)}: expected an id from 0 up, found {short(id)}")
+        if not isinstance(content, str) or not content:
+            raise TokenizerError(f"{path}: added token {id}: expected a text, found {short(content)}")
         self.id, self.content = id, content
         self.special = bool(flags.get("special", special))
         self.lstrip, self.rstrip, self.single_word = (flags.get(name) is True for name in ("lstrip", "rstrip", "single_word"))
@@ -177,16 +180,16 @@ def added_tokens(folder: Path, special: Iterable[str] = ()) -> list[AddedToken]:
     "The tokens that added_tokens.json and tokenizer_config.json add. Raises `TokenizerError` if the two contradict each other."
     found = {}
     if (path := folder / "tokenizer_config.json").exists():
-        table = read_json(path, 2**24).get("added_tokens_decoder") or {}
+        table = read_json(path, 2**22).get("added_tokens_decoder") or {}
         if not isinstance(table, dict): raise TokenizerError(f"{path}: added_tokens_decoder: expected an object, found {short(table)}")
         for id, entry in table.items():
             if not (id.isascii() and id.isdigit() and len(id) < 9 and isinstance(entry, dict)):
                 raise TokenizerError(f"{path}: added_tokens_decoder: expected an id and an object, found {short(id)}: {short(entry)}")
-            token = AddedToken(int(id), entry.get("content"), entry, False)
+            token = AddedToken(int(id), entry.get("content"), entry, False, path)
             found[token.content] = token
     if (path := folder / "added_tokens.json").exists():
-        for content, id in read_json(path, 2**24).items():
-            token = AddedToken(id, content, {}, content in special)
+        for content, id in read_json(path, 2**22).items():
+            token = AddedToken(id, content, {}, content in special, path)
             if content in found and found[content].id != id:
                 raise TokenizerError(f"{path}: {short(content)}: expected id {found[content].id}, as tokenizer_config.json says, found {id}")
             found.setdefault(content, token)
@@ -457,7 +460,7 @@ def special_tokens(folder: Path) -> dict[str, str]:   # bos_token → "<s>", and
     "The special tokens that a folder names. Raises `CheckpointError` for a file that can't be read."
     found = {}
     for path in folder / "special_tokens_map.json", folder / "tokenizer_config.json":
-        for name, token in (read_json(path, 2**24) if path.exists() else {}).items():
+        for name, token in (read_json(path, 2**22) if path.exists() else {}).items():
             if isinstance(token, dict): token = token.get("content")
             if name.endswith("_token") and isinstance(token, str): found[name] = token
     return found
@@ -492,7 +495,8 @@ def open_vocabulary(path: str | os.PathLike, vocab_size: int | None = None) -> T
     return _of_model(path, vocab_size, {}, [])
 
 def _of_model(path: Path, vocab_size: int | None, settings: dict, added: list[AddedToken]) -> SentencePieceTokenizer:
-    with open_regular(path, TokenizerError) as f: data = f.read(2**24 + 1)
+    with open_regular(path, TokenizerError) as f: data = f.read(2**23 + 1)
+    if len(data) > 2**23: raise TokenizerError(f"{path}: file: expected at most {2**23} bytes, found more")
     try:
         tok = parse_sentencepiece(data)
         size = tok.vocab_size
@@ -504,7 +508,7 @@ def _of_model(path: Path, vocab_size: int | None, settings: dict, added: list[Ad
 def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokenizer:
     special = special_tokens(folder)
     (begins, *_), ends = named_ids(folder, "bos_token_id") or [None], named_ids(folder, "eos_token_id")
-    settings = read_json(path, 2**24) if (path := folder / "tokenizer_config.json").exists() else {}
+    settings = read_json(path, 2**22) if (path := folder / "tokenizer_config.json").exists() else {}
     if (path := folder / "tokenizer.json").exists():
         open_inside(path, TokenizerError).close()
         tok = FolderTokenizer(path, vocab_size, special.get("bos_token"), added_tokens(folder, special.values()))
@@ -552,7 +556,7 @@ def _of_folder_without_json(path: Path, vocab_size: int) -> Tokenizer:
     tok = _of_folder(path, vocab_size) if not (path / "tokenizer.json").exists() else None
     if tok is None:   # both are there: tokenizer.model is what tokenizer.bin holds
         special, settings_path = special_tokens(path), path / "tokenizer_config.json"
-        settings = read_json(settings_path, 2**24) if settings_path.exists() else {}
+        settings = read_json(settings_path, 2**22) if settings_path.exists() else {}
         tok = _of_model(path / "tokenizer.model", vocab_size, settings, added_tokens(path, special.values()))
     if not isinstance(tok, SentencePieceTokenizer): return tok
     lost = [name for name, id in tok._named.items() if id > 2]
@@ -623,7 +627,7 @@ def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int
 def folder_templates(folder: Path) -> dict[str, tuple[str, str]]:   # name → (source, where it comes from)
     "The templates that a folder brings along. Raises `TemplateError` or `CheckpointError` for what can't be read."
     found, config, file = {}, folder / "tokenizer_config.json", folder / "chat_template.jinja"
-    given = read_json(config, 2**24).get("chat_template") if config.exists() else None
+    given = read_json(config, 2**22).get("chat_template") if config.exists() else None
     if isinstance(given, list): given = {t.get("name"): t.get("template") for t in given if isinstance(t, dict)}
     elif given is not None and not isinstance(given, dict): given = {"default": given}
     for name, source in (given or {}).items():

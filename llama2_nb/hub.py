@@ -205,7 +205,7 @@ def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) 
     except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
     revision = config.parent.name   # snapshots/<commit>/config.json: the rest in the same state
     index = get("model.safetensors.index.json", _optional)
-    where = read_json(index, 2**24).get("weight_map") if index else {"": "model.safetensors"}
+    where = read_json(index, 2**22).get("weight_map") if index else {"": "model.safetensors"}
     files = list(where.values()) if isinstance(where, dict) else [where]
     if not files or not all(isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files):
         raise CheckpointError(f"{repo}: model.safetensors.index.json: expected names of safetensors files, found others")
@@ -251,7 +251,7 @@ def plan(name: str) -> Plan:   # as for `download`
     try: c = parse_config(read_json(config))
     except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
     index = _optional(Remote(repo, revision, "model.safetensors.index.json"), False)
-    about = read_json(index, 2**24).get("metadata") if index else None
+    about = read_json(index, 2**22).get("metadata") if index else None
     total = (about.get("total_size") if isinstance(about, dict) else about) if index else look(Remote(repo, revision, "model.safetensors"))[0]
     if type(total) is not int or total < 1: raise CheckpointError(f"{repo}: model.safetensors.index.json: total_size: expected a number of bytes, found {short(total)}")
     return Plan(name, c, total)
