@@ -88,7 +88,9 @@ def map_tensors(path: str | os.PathLike,
                 ) -> dict[str, np.ndarray]:  # name → view of the file
     "`parse_tensors` of a file. Raises `CheckpointError`."
     with open_regular(path, CheckpointError) as f:
-        try: return parse_tensors(MemoryMap(f.fileno(), 0, access=ACCESS_READ) if mmap else f.read())
+        try:
+            whole = not mmap or os.fstat(f.fileno()).st_size == 0   # an empty file can't be mapped
+            return parse_tensors(f.read() if whole else MemoryMap(f.fileno(), 0, access=ACCESS_READ))
         except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
         except (OSError, ValueError, MemoryError) as e: raise CheckpointError(f"{path}: can't be read: {e}") from None
 
