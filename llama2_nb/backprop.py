@@ -128,7 +128,10 @@ def embedding_backward(
 class Rows:
     "B rows of T tokens side by side, to `run_blocks` in place of a cache; N = B * T positions, row behind row."
 
-    def __init__(self, config: Config, B: int, T: int): self.config, self.B, self.T = config, B, T
+    def __init__(self, config: Config, B: int, T: int):
+        self.config, self.B, self.T = config, B, T
+        self.frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+
     def positions(self, n: int) -> np.ndarray: "(N,): each row begins at 0."; return np.tile(np.arange(self.T), self.B)
     def advance(self, n: int) -> None: "Nothing: rows don't grow."
 
@@ -163,7 +166,7 @@ def forward_rows(
     "B rows of T tokens through the book's forward pass."
     w, rows = as_weights(w, config), Rows(config, *tokens.shape)
     keep = lambda name, value: trace.setdefault(name, []).append(value)
-    hidden = run_blocks(w, tokens.reshape(-1), rows, rope_frequencies(config.head_size), keep)
+    hidden = run_blocks(w, tokens.reshape(-1), rows, rows.frequencies, keep)
     keep("hidden_out", hidden)   # after the last norm
     return hidden @ w.wcls.T
 
@@ -173,15 +176,16 @@ def ffn_half_backward(
     w: Weights, layer: int,
     trace: dict,           # of the forward pass
     grads: dict,           # name → array as in `tensor_shapes`; gets this layer's part
+    eps: float,            # of RMSNorm, as in `Config`
 ) -> np.ndarray:           # (N, dim) with respect to the stream before it
     "The way back through `x + ffn_half(x)`."
     x, gain = trace["after_att"][layer], w.rms_ffn_weight[layer]
-    h = rmsnorm(x, gain)
+    h = rmsnorm(x, gain, eps)
     dhidden, grads["w2"][layer] = linear_backward(trace["hidden"][layer], w.w2[layer], dy)
     dgate, dvalue = swiglu_backward(trace["gate"][layer], trace["value"][layer], dhidden)
     dh, grads["w1"][layer] = linear_backward(h, w.w1[layer], dgate)
     from_value, grads["w3"][layer] = linear_backward(h, w.w3[layer], dvalue)
-    dx, grads["rms_ffn_weight"][layer] = rmsnorm_backward(x, gain, dh + from_value)
+    dx, grads["rms_ffn_weight"][layer] = rmsnorm_backward(x, gain, dh + from_value, eps)
     return dy + dx
 
 # %% ../nbs/13_backprop.ipynb #6d7bff1b
@@ -194,14 +198,15 @@ def attention_half_backward(
     "The way back through `x + attention_half(x)`."
     x, gain = trace["after_ffn"][layer - 1] if layer else trace["embedding"][0], w.rms_att_weight[layer]
     q, k, v, heads = (trace[name][layer] for name in ("q_turned", "k_turned", "v", "heads"))
-    dheads, grads["wo"][layer] = linear_backward(heads.reshape(dy.shape), w.wo[layer], dy)
+    dheads, grads["wo"][layer] = linear_backward(heads.reshape(len(dy), -1), w.wo[layer], dy)
     dq, dk, dv = attention_backward(q, rows.split(k), rows.split(v), trace["att"][layer], dheads)
     dq, dk = rotate_backward(dq, cos, sin), rotate_backward(rows.join(dk).reshape(k.shape), cos, sin)
-    h, dh = rmsnorm(x, gain), 0
+    eps = rows.config.norm_eps
+    h, dh = rmsnorm(x, gain, eps), 0
     for name, d in ("wq", dq), ("wk", dk), ("wv", rows.join(dv)):
         part, grads[name][layer] = linear_backward(h, getattr(w, name)[layer], d.reshape(len(h), -1))
         dh = part + dh
-    dx, grads["rms_att_weight"][layer] = rmsnorm_backward(x, gain, dh)
+    dx, grads["rms_att_weight"][layer] = rmsnorm_backward(x, gain, dh, eps)
     return dy + dx
 
 # %% ../nbs/13_backprop.ipynb #d96452da
@@ -223,11 +228,11 @@ def check_batch(tokens, targets, c: Config) -> tuple[np.ndarray, np.ndarray]:   
 # %% ../nbs/13_backprop.ipynb #f767a8b5
 def _blocks_backward(dx, w: Weights, rows: Rows, values: dict, grads: dict) -> np.ndarray:   # dx: (N, dim) → (N, dim)
     "From the top of the stream to the bottom; keeps its gradients among the values."
-    cos, sin = rope_cos_sin(rows.positions(0), rope_frequencies(rows.config.head_size))
+    cos, sin = rope_cos_sin(rows.positions(0), rows.frequencies)
     after_att, after_ffn = [], []
     for layer in reversed(range(rows.config.n_layers)):
         after_ffn.insert(0, dx)
-        dx = ffn_half_backward(dx, w, layer, values, grads)
+        dx = ffn_half_backward(dx, w, layer, values, grads, rows.config.norm_eps)
         after_att.insert(0, dx)
         dx = attention_half_backward(dx, w, layer, rows, cos, sin, values, grads)
     values.update(d_after_att=after_att, d_after_ffn=after_ffn, d_embedding=[dx])
@@ -248,7 +253,8 @@ def loss_and_grads(
     loss, dlogits = cross_entropy(logits, targets.reshape(-1))
     grads = {name: np.empty(shape, logits.dtype) for name, shape in tensor_shapes(config).items()}
     dhidden, dwcls = linear_backward(values["hidden_out"][0], w.wcls, dlogits)
-    dx, grads["rms_final_weight"] = rmsnorm_backward(values["after_ffn"][-1], w.rms_final_weight, dhidden)
+    dx, grads["rms_final_weight"] = rmsnorm_backward(
+        values["after_ffn"][-1], w.rms_final_weight, dhidden, config.norm_eps)
     dx = _blocks_backward(dx, w, Rows(config, *tokens.shape), values, grads)
     grads["token_embedding_table"] = embedding_backward(tokens.reshape(-1), dx, config.vocab_size)
     if config.shared_classifier: grads["token_embedding_table"] += dwcls
