@@ -384,6 +384,7 @@ def load_state(path: str | os.PathLike, t: Training, settings: dict) -> tuple[fl
 def _read_state(f, kept: dict[str, np.ndarray], settings: dict) -> tuple[dict[str, np.ndarray], list[str]]:
     "All values of a state, as they were written; or none, and where its settings differ."
     small = dict(step=(), settings=(), seconds=(), log=(2,), checksum=())   # name → shape
+    if f.peek(2)[:2] != b"PK": raise ValueError("no zip archive")
     with np.load(f, allow_pickle=False) as saved:
         for entry in saved.zip.infolist():
             if entry.compress_type: raise ValueError(f"{entry.filename!r} is compressed")
