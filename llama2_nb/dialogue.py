@@ -87,8 +87,8 @@ class SentencePieceTokenizer(Tokenizer):
                  names: Iterable[str] = ("<unk>", "<s>", "</s>")):   # how ids 0 to 2 are written
         super().__init__(pieces, scores)
         self.special = {name: id for id, name in enumerate(names) if id}   # text → id, of tokens that write nothing
-        self.silent = frozenset({0, *self.special.values()}) - {0}
-        self._named = dict(self.special)      # text → id, of all tokens that a template may name
+        self.silent = frozenset(self.special.values())
+        self.named = dict(self.special)       # text → id, of all tokens that a template may name
         self._cut = None                      # a pattern that finds the added tokens
         self._prefix, self._legacy, self._adds_bos, self._adds_eos = True, None, True, False
         self.eos = EOS
@@ -96,7 +96,7 @@ class SentencePieceTokenizer(Tokenizer):
     def follow(self, settings: dict, added: list["AddedToken"]) -> None:
         "Take over what a folder says: the contents of its tokenizer_config.json, and its added tokens."
         ids = {piece.replace(b" ", "▁".encode()).decode("utf-8", "replace"): id for id, piece in enumerate(self.pieces) if id > 2}
-        ids |= self._named
+        ids |= self.named
         for token in added:
             known = ids.get(token.content)
             if known not in (None, token.id):
@@ -119,20 +119,19 @@ class SentencePieceTokenizer(Tokenizer):
         self.pieces = self.pieces + [b""] * (size - base)
         self.scores = self.scores + [NEVER] * (size - base)
         for token in added:
-            self._named[token.content] = token.id
+            self.named[token.content] = token.id
             if token.id > 2: self.pieces[token.id] = token.content.encode("utf-8", "replace")
             if token.special: self.special[token.content] = token.id
         self.silent = frozenset(self.special.values())
         cut = [token.pattern for token in sorted(added, key=lambda token: -len(token.content)) if token.id > 2]
         if cut: self._cut = re.compile("|".join(cut))
-        self._patterns = {token.id: token for token in added}
 
     def _segments(self, text: str, pattern) -> Iterator[tuple[str, int | None]]:   # yields (a text, None) or (a token's text, its id)
         position = 0
         for match in pattern.finditer(text) if pattern else ():
             if match.start() > position: yield text[position:match.start()], None
-            name = match[0] if match[0] in self._named else match[0].strip()
-            yield name, self._named[name]
+            name = match[0] if match[0] in self.named else match[0].strip()   # white space that it takes along
+            yield name, self.named[name]
             position = match.end()
         if position < len(text): yield text[position:], None
 
@@ -152,7 +151,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode_marked(self, text: str) -> list[int]:
         "Token ids; special tokens in `text` are themselves, and none is added."
-        named = [re.escape(name) for name in list(self._named)[:2]]   # <s> and </s>, which plain text can't name
+        named = [re.escape(name) for name in list(self.named)[:2]]   # <s> and </s>, which plain text can't name
         return self._ids_of(text, re.compile("|".join(named + ([self._cut.pattern] if self._cut else []))))
 
 # %% ../nbs/18_dialogue.ipynb #5e9a0003
@@ -516,8 +515,8 @@ def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokeni
     elif (path := folder / "tokenizer.model").exists():
         open_inside(path, TokenizerError).close()
         tok = _of_model(path, vocab_size, settings, added_tokens(folder, special.values()))
-        tok.bos = tok._named.get(special.get("bos_token"), BOS if begins is None else begins)
-        tok.eos = tok._named.get(special.get("eos_token"), EOS)
+        tok.bos = tok.named.get(special.get("bos_token"), BOS if begins is None else begins)
+        tok.eos = tok.named.get(special.get("eos_token"), EOS)
     else:
         try: tok = Tokenizer.open(find_tokenizer(folder / "model", vocab_size or 0))
         except TokenizerError: raise TokenizerError(f"{folder}: expected tokenizer.json or tokenizer.model, found neither") from None
@@ -559,7 +558,7 @@ def _of_folder_without_json(path: Path, vocab_size: int) -> Tokenizer:
         settings = read_json(settings_path, 2**22) if settings_path.exists() else {}
         tok = _of_model(path / "tokenizer.model", vocab_size, settings, added_tokens(path, special.values()))
     if not isinstance(tok, SentencePieceTokenizer): return tok
-    lost = [name for name, id in tok._named.items() if id > 2]
+    lost = [name for name, id in tok.named.items() if id > 2]
     if lost: warnings.warn(f"{path}: tokenizer.bin writes the added tokens ({len(lost)}, the first is {short(lost[0], 60)}), but can't read them in a text")
     if not tok._prefix: warnings.warn(f"{path}: add_prefix_space is false, which tokenizer.bin can't say: a text gets a space in front there")
     if not tok._adds_bos: warnings.warn(f"{path}: add_bos_token is false, which tokenizer.bin can't say: a text begins with BOS there")
