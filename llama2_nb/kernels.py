@@ -4,37 +4,132 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_4x1', 'tile_few', 'tile_square', 'VNNI', 'rows_32', 'rows_64', 'tile_32',
-           'tile_64', 'strip_64', 'strip_32', 'strip_8', 'CANCELLED', 'ASKERS', 'tile_score', 'tile_scores', 'strict',
-           'GONE', 'PATIENCE', 'NONE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE', 'compiled', 'exp32', 'tile', 'product',
-           'Int8', 'quantize_row', 'tile_int8', 'dot_any', 'dot_floats', 'product_int8', 'Scattered', 'widened',
-           'pair_up', 'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn', 'in_order', 'softmax', 'strip', 'mix',
-           'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch', 'new_scratch', 'ask', 'soon', 'look_ahead',
-           'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'find_best', 'throw', 'probabilities', 'sort',
-           'find_nucleus', 'walk', 'walk_nucleus', 'choose', 'choose_share', 'call', 'is_called', 'serve', 'lead',
-           'Team', 'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
+           'tile_64', 'INT32_TERMS', 'strip_64', 'strip_32', 'strip_8', 'ASKERS', 'GONE', 'WORDS', 'tile_score',
+           'tile_scores', 'strict', 'READY', 'CLAIMED', 'PATIENCE', 'LATE', 'PRECEDENCE', 'TAKEN', 'CALLER', 'REFUSED',
+           'SERVED', 'HERE', 'MISSING', 'NONE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE', 'is_whole', 'CheckedFiles',
+           'CheckedCache', 'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8', 'dot_any',
+           'dot_floats', 'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times', 'embed',
+           'norm', 'turn', 'in_order', 'softmax', 'strip', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors',
+           'Scratch', 'new_scratch', 'ask', 'soon', 'look_ahead', 'attend_head', 'add', 'gate_values', 'begin',
+           'forward_share', 'find_best', 'throw', 'probabilities', 'sort', 'find_nucleus', 'walk', 'walk_nucleus',
+           'choose', 'choose_share', 'is_called', 'serve', 'take_team', 'claim', 'call', 'take_steps', 'lead', 'Team',
+           'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
 # %% ../nbs/10_kernels.ipynb #6a02cb83
+import atexit
 import os
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from _thread import get_ident, start_new_thread
+from contextlib import contextmanager
+from hashlib import sha256
+from io import BytesIO
+from itertools import count
 from math import cos, sin, sqrt
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import carray, njit, types
+from numba import carray, config, njit, types
 from numba.core import cgutils
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    NullCache,
+)
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 
 from .attention import KVCache, KVCaches
-from .checkpoint import Weights
+from .checkpoint import Weights, atomic_write
 from .config import Config, count_parameters, tensor_shapes
 from .rope import rope_frequencies
 from .sampling import Sampler
+
+# %% ../nbs/10_kernels.ipynb #c0de5a01
+_told = {"compiling"}   # kinds of lines that stderr has had, or, outside of `warm_up`, shall not have
+
+def _tell(kind: str, line: str) -> None:
+    if kind not in _told: print(f"llama2-nb: {line}", file=sys.stderr, flush=True)
+    _told.add(kind)
+
+def is_whole(path: str | os.PathLike) -> bool:
+    "Whether a file of the cache ends with the SHA-256 of the rest."
+    try:
+        with open(path, "rb") as f: content = f.read()
+        if len(content) > 32 and sha256(content[:-32]).digest() == content[-32:]: return True
+    except (FileNotFoundError, NotADirectoryError): return False
+    except OSError: pass   # a directory, or no permission
+    _tell("compiling", f"compiling anew, since {path} is damaged or can't be read")
+    return False
+
+class CheckedFiles(IndexDataCacheFile):
+    "Numba's files for a compiled function: an index, and one file for each type of arguments."
+
+    @contextmanager
+    def _open_for_write(self, path):
+        os.makedirs(self._cache_path, exist_ok=True)
+        if os.path.islink(path): os.unlink(path)
+        elif os.path.isdir(path): os.rmdir(path)   # an error if there is anything in it
+        content = BytesIO()
+        yield content
+        with atomic_write(path) as f: f.write(content.getvalue() + sha256(content.getvalue()).digest())
+
+    def _load_index(self): return super()._load_index() if is_whole(self._index_path) else {}
+
+    def _load_data(self, name):
+        return super()._load_data(name) if is_whole(self._data_path(name)) else None
+
+    def save(self, key, data): super().save(key, (self._source_stamp, key, data))
+
+    def load(self, key):
+        stamp, saved_key, data = super().load(key) or (None, None, None)
+        if stamp == self._source_stamp and saved_key == key: return data
+        return None   # two processes that compile at the same time may use the same name
+
+def _places(f) -> list[FunctionCache]:   # the first is preferred
+    "Where compiled code of f may be kept: in NUMBA_CACHE_DIR if set, or else wherever Numba would."
+    def place(locator) -> FunctionCache:
+        lenient = type(locator.__name__, (locator,), {"ensure_cache_path": lambda self: None})
+        implementation = type("Place", (CompileResultCacheImpl,), {"_locator_classes": [lenient]})
+        cache = type("Place", (FunctionCache,), {"_impl_class": implementation})(f)
+        cache._cache_file = CheckedFiles(cache.cache_path, cache._impl.filename_base,
+                                         cache._impl.locator.get_source_stamp())
+        return cache
+    places = []
+    locators = CompileResultCacheImpl._locator_classes
+    if config.CACHE_DIR: locators = locators[:1]
+    for locator in locators:
+        try: places.append(place(locator))
+        except (RuntimeError, OSError): pass   # a function without a file, or not of that kind
+    return places
+
+class CheckedCache(NullCache):
+    "A cache for a compiled function that never fails: at worst, the function is compiled anew."
+
+    def __init__(self, f): self._places = _places(f)
+
+    def load_overload(self, sig, target_context):
+        for place in self._places:
+            try: found = place.load_overload(sig, target_context)
+            except Exception: found = None   # written whole, but by another version
+            if found is not None: return found
+        _tell("compiling", "compiling, once for this machine")
+        return None
+
+    def save_overload(self, sig, data) -> None:
+        problem = None
+        for place in self._places:
+            try: return place.save_overload(sig, data)
+            except Exception as e:
+                reason = getattr(e, "strerror", None) or e
+                problem = problem or f"{getattr(e, 'filename', None) or place.cache_path}: {reason}"
+        if problem is None: return
+        _tell("keeping", f"{problem}; what was compiled can't be kept there and will be compiled again "
+                         "at the next start (free some space, or set NUMBA_CACHE_DIR to another folder)")
 
 # %% ../nbs/10_kernels.ipynb #e3067066
 OPTIONS = dict(fastmath={"reassoc", "contract", "nsz", "arcp"},   # sums in any order; NaN stays NaN
@@ -43,8 +138,9 @@ inner = njit(**OPTIONS)
 
 def compiled(f):
     "Compile, and keep the result for the next start, if there is a place where it can be kept."
-    try: return njit(cache=True, **OPTIONS)(f)
-    except RuntimeError: return inner(f)
+    dispatcher = njit(**OPTIONS)(f)
+    dispatcher._cache = CheckedCache(f)
+    return dispatcher
 
 F = np.float32   # without it, a literal would turn the arithmetic to float64
 
@@ -233,13 +329,20 @@ def tile_int8(R: int, C: int, group: int):   # group: 32 or 64
 rows_32, rows_64, tile_32, tile_64 = tile_int8(4, 1, 32), tile_int8(4, 1, 64), tile_int8(2, 4, 32), tile_int8(2, 4, 64)
 
 # %% ../nbs/10_kernels.ipynb #23b6cd63
+INT32_TERMS = 2**17   # so many products of int8 fit into an int32: 2^17 · 128 · 127 < 2^31
+
 @inner
 def dot_any(q, scales, row, x, x_scales, group):
     "The same for groups of any size. Without the casts, Numba would widen every number to 64 bits."
     total = F(0)
     for g in range(len(x) // group):
-        weights, values, whole = q[row, g * group:(g + 1) * group], x[g * group:(g + 1) * group], np.int32(0)
-        for i in range(group): whole = np.int32(whole + np.int32(np.int32(weights[i]) * np.int32(values[i])))
+        whole = np.int64(0)
+        for first in range(g * group, (g + 1) * group, INT32_TERMS):
+            last = min(first + INT32_TERMS, (g + 1) * group)
+            weights, values, part = q[row, first:last], x[first:last], np.int32(0)
+            for i in range(len(weights)):
+                part = np.int32(part + np.int32(np.int32(weights[i]) * np.int32(values[i])))
+            whole += part
         total += F(whole) * (scales[row * (len(x) // group) + g] * x_scales[g])
     return total
 
@@ -432,14 +535,11 @@ else:
     @inner
     def give_way(): "Let another thread have the core."; return 0
 
-CANCELLED = 2**62   # a counter that lets everyone through
-
 @inner
 def barrier(counter, team):
     "Wait until the whole team is here: spin, and after a while let others have the core."
     if team == 1: return
     arrived, spins = fetch_add(counter, 1), 0
-    if arrived >= CANCELLED: return
     target = (arrived // team + 1) * team
     while fetch(counter) < target:
         spins += 1
@@ -489,12 +589,17 @@ class Scratch(NamedTuple):
     coin: np.ndarray      # (N,) uint64, the state of the generator
     chosen: np.ndarray    # (N,) int64, the next token; −1 if the logits are not numbers
     p: np.ndarray         # (team, vocab_size) probabilities
-    ids: np.ndarray       # (team, 2, vocab_size) int64
+    ids: np.ndarray       # (team, 3, at least vocab_size and 2048) int64
     counter: np.ndarray   # (8,) of the barriers; alone on its cache line
-    calls: np.ndarray     # (team, 8) for each thread the number of the call that it should answer
+    calls: np.ndarray     # (team, 8) for each helper: its state, how many calls it has had, how many were answered,
+                          # then its share of the work and among how many; calls[0, 0] is the session's number
+    words: np.ndarray     # (24,) for all sessions: is a team at work, which session do helpers serve, how many helpers are there
 
 # %% ../nbs/10_kernels.ipynb #bea6b4ef
 ASKERS = 4   # so many rows of a session ask a head together
+GONE = -1    # the state of a helper that isn't there
+WORDS = np.zeros(24, np.int64)   # each on a cache line of its own
+_sessions = count(1)
 
 def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scratch:
     "Memory for passes of at most N rows, n of them with logits, by a team of threads."
@@ -507,10 +612,12 @@ def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scr
     rows |= dict(queries=zeros(c.n_kv_heads, most, c.head_size), scores=zeros(c.n_kv_heads, most, c.seq_len))
     widest = max(c.dim, c.q_dim, c.hidden_dim) if int8 else 0
     rows |= dict(xq=zeros(team, N, widest, dtype=np.int16), x_scales=zeros(team, N, widest))
+    calls = zeros(team, 8, dtype=np.int64)
+    calls[1:, 0], calls[0, 0] = GONE, next(_sessions)
     return Scratch(**rows, size=np.array([N, n, 0]), h=zeros(team, N, c.dim), logits=zeros(n, c.vocab_size),
                    eps=np.array([c.norm_eps], np.float32), how=zeros(N, 2), coin=zeros(N, dtype=np.uint64),
-                   p=zeros(team, c.vocab_size), ids=zeros(team, 2, c.vocab_size, dtype=np.int64),
-                   counter=zeros(8, dtype=np.int64), calls=zeros(team, 8, dtype=np.int64))
+                   p=zeros(team, c.vocab_size), ids=zeros(team, 3, max(c.vocab_size, 2048), dtype=np.int64),
+                   counter=zeros(8, dtype=np.int64), calls=calls, words=WORDS)
 
 # %% ../nbs/10_kernels.ipynb #9fc2eeb2
 tile_score, tile_scores = tile(4, 1, 8), tile(4, 2, 8)   # heads are narrow
@@ -667,9 +774,9 @@ def probabilities(p, logits, best, temperature):
     return True
 
 @strict
-def sort(p, ids, room):
-    "The ids, the most probable first, equal ones as they were; uses up both arrays."
-    bits, counts = p.view(np.int32), np.zeros(2048, np.int64)
+def sort(p, ids, room, counts):   # counts: (2048,) int64
+    "The ids, the most probable first, equal ones as they were; uses up all arrays but p."
+    bits = p.view(np.int32)
     for shift in (0, 11, 22):
         counts[:] = 0
         for id in ids: counts[bits[id] >> shift & 2047] += 1
@@ -684,14 +791,14 @@ def sort(p, ids, room):
 
 @strict
 def find_nucleus(p, top_p, ids):
-    "`nucleus` of `07_sampling`; ids: (2, vocab_size) int64, room for it."
+    "`nucleus` of `07_sampling`; ids: room for it, as in `Scratch`."
     n, cutoff, total = 0, (F(1) - top_p) / F(max(1, len(p) - 1)), F(0)
     for i in range(len(p)):
         if p[i] >= cutoff:
             ids[0, n] = i
             n += 1
     if n == 0: ids[0, 0], n = p.argmax(), 1
-    ranked, kept = sort(p, ids[0, :n], ids[1, :n]), 0
+    ranked, kept = sort(p, ids[0, :n], ids[1, :n], ids[2, :2048]), 0
     while kept < n and total <= top_p:
         total += p[ranked[kept]]
         kept += 1
@@ -736,102 +843,151 @@ def choose_share(me, team, s):
     if n > 1: barrier(s.counter, team)
 
 # %% ../nbs/10_kernels.ipynb #e949df46
-GONE, PATIENCE = -1, 6000   # looks at the call, all but the first 2,000 of which give way to others
+READY, CLAIMED = 0, 1          # states of a helper that is there: free to leave; or at work, until it is released
+PATIENCE = 6000                # looks for a call, all but the first 2,000 of which give way to others
+LATE = 100_000                 # looks for a helper that was sent, before the others begin without it
+PRECEDENCE = 32                # so many others are turned away while a session sends helpers
+TAKEN, CALLER, REFUSED, SERVED, HERE = 0, 1, 2, 8, 16   # places in `WORDS`
+MISSING = -1                   # what `lead` gives if helpers have to be sent
 
 @inner
-def call(cell, token):
-    "Ask a helper for the next token; False if it has gone, and someone must be sent."
-    if swap_if(cell, token - 1, token) == token - 1: return True
-    cell[0] = token
-    return False
-
-@inner
-def is_called(cell, token):
-    "Wait for the call to the token after this one; False: none came, or the helper was sent away."
+def is_called(cell, answered, session, served):
+    "Wait for the next call; False: none came for a while, or another session is served, and the helper has left."
     looks = 0
-    while fetch(cell) == token:
+    while fetch(cell[1:]) == answered:
         looks += 1
         if looks > 2000: give_way()
-        if looks > PATIENCE and swap_if(cell, token, GONE) == token: return False
-    return fetch(cell) == token + 1
+        if looks > PATIENCE or fetch(served) != session:
+            cell[2] = answered   # where its successor goes on
+            if swap_if(cell, READY, GONE) == READY: return False
+    return True
 
 @compiled
-def serve(me, team, token, w, keys, values, frequencies, s):
-    "A helper's work: its share of this token, and of the next ones as long as they come quickly."
-    while True:
-        forward_share(me, team, w, keys, values, frequencies, s)
-        choose_share(me, team, s)
-        if not is_called(s.calls[me], token): return
-        token += 1
+def serve(me, w, keys, values, frequencies, s):
+    "A helper's work: its share of each token that it is called for, as long as they come quickly. There is one for each `me`."
+    cell, session = s.calls[me], s.calls[0, 0]
+    if swap_if(cell, GONE, READY) != GONE: return
+    fetch_add(s.words[HERE:], 1)
+    answered = fetch(cell[2:])
+    while is_called(cell, answered, session, s.words[SERVED:]):
+        answered += 1
+        forward_share(cell[3], cell[4], w, keys, values, frequencies, s)
+        choose_share(cell[3], cell[4], s)
+    fetch_add(s.words[HERE:], -1)
 
-@compiled
-def lead(team, w, keys, values, frequencies, s, stops, ids, done, fed):
-    """Call the helpers and do the first share of what s holds, unless it is fed; if its rows choose, go on with the tokens chosen,
-    until ids (steps, rows) is full or one of stops comes. Gives how many steps are done, and whether that is all: if not,
-    the next one waits, since helpers have gone; calls[me, 1] says who."""
+@inner
+def take_team(caller, s):
+    "Whether the team is this session's now: it isn't while another's is at work, or has just sent for helpers."
+    taken, reserved = s.words[TAKEN:], 2 * s.calls[0, 0]   # and one more while it is at work
+    before = fetch(taken)
+    if before % 2 == 1: return False
+    if before != 0 and before != reserved and s.words[CALLER] != caller:   # a thread that comes again has given up the other
+        if fetch_add(s.words[REFUSED:], 1) < PRECEDENCE: return False
+    if swap_if(taken, before, reserved + 1) != before: return False
+    s.words[CALLER], s.words[REFUSED], s.words[SERVED] = caller, 0, s.calls[0, 0]
+    return True
+
+@inner
+def claim(team, s):
+    "Keep the helpers that are there from leaving: how many these are."
+    here = 0
+    for me in range(1, team):
+        state = fetch(s.calls[me])
+        if state == READY and swap_if(s.calls[me], READY, CLAIMED) == READY: state = CLAIMED
+        if state == CLAIMED: here += 1
+    return here
+
+@inner
+def call(team, here, s):
+    "Call the helpers that are claimed for a token, and give each its share."
+    left_over = s.counter[0] % (here + 1)   # from a team of another size
+    if left_over: s.counter[0] += here + 1 - left_over
+    share = 1
+    for me in range(1, team):
+        if fetch(s.calls[me]) == CLAIMED:
+            s.calls[me, 3], s.calls[me, 4] = share, here + 1
+            fetch_add(s.calls[me, 1:], 1)
+            share += 1
+
+@inner
+def take_steps(team, here, w, keys, values, frequencies, s, stops, ids):
+    "Of `lead`: all steps, with the helpers that are here and those that come later."
+    done = 0   # and np.int64(0) below, since a literal would be a type of its own, and all be compiled for it once more
     while True:
-        if not fed:
-            token, complete = s.calls[0, 0] + 1, True
-            if team > 1: s.calls[0, 0] = token
-            for me in range(1, team):
-                if not call(s.calls[me], token): s.calls[me, 1], complete = 1, False
-            if not complete: return done, False
-            forward_share(0, team, w, keys, values, frequencies, s)
-        if len(ids) == 0: return done, True
-        choose_share(0, team, s)
+        if here < team - 1: here = claim(team, s)
+        call(team, here, s)
+        forward_share(np.int64(0), here + 1, w, keys, values, frequencies, s)
+        if len(ids) == 0: return done
+        choose_share(0, here + 1, s)
         ids[done] = chosen = s.chosen[:s.size[1]]
         done += 1
-        if done == len(ids) or chosen.min() < 0: return done, True
+        if done == len(ids) or chosen.min() < 0: return done
         for stop in stops:
             for id in chosen:
-                if id == stop: return done, True
+                if id == stop: return done
         for r in range(len(chosen)): s.tokens[r], s.pos[r] = chosen[r], s.pos[r] + 1
-        fed = False
+
+@compiled
+def lead(team, sent, caller, w, keys, values, frequencies, s, stops, ids):
+    """The first thread's work, with helpers or, if another session has them, alone: what s holds is fed, and if its rows choose,
+    the tokens chosen, until ids (steps, rows) is full or one of stops comes. Gives how many steps are done. `MISSING`: nothing
+    was done, since helpers are missing. If they were sent, it waits for them, but not for ever. `caller` is a thread."""
+    if team > 1 and not take_team(caller, s): team = 1
+    here, looks = claim(team, s), 0
+    while sent and here < team - 1 and looks < LATE:
+        give_way()
+        looks += 1
+        here = claim(team, s)
+    done, after = MISSING, 2 * s.calls[0, 0]   # reserved
+    if sent or here == team - 1:
+        done, after = take_steps(team, here, w, keys, values, frequencies, s, stops, ids), 0
+    for me in range(1, team): swap_if(s.calls[me], CLAIMED, READY)
+    if team > 1: swap_if(s.words[TAKEN:], 2 * s.calls[0, 0] + 1, after)
+    return done
 
 # %% ../nbs/10_kernels.ipynb #1e01c7a6
 NONE = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)   # no id ends the text, and none is wanted
 
+def _help(jobs: SimpleQueue) -> None:   # what a helper does all its life
+    while True:
+        job = jobs.get()
+        serve(*job)
+        del job   # or it would keep a model in memory
+
 class Team:
     "Threads that compute tokens together; one team serves the process."
 
-    def __init__(self): self._busy, self._pool, self._served, self._helpers = threading.Lock(), None, None, []
+    def __init__(self): self._jobs, self._threads, self._calls = SimpleQueue(), 0, None
 
-    def forward(self, size: int, arguments: tuple, stops: np.ndarray = NONE[0], ids: np.ndarray = NONE[1]) -> int | None:
-        "`lead`, and send helpers where some have gone: how many steps are done. None: the team is busy. s comes last in arguments."
-        if not self._busy.acquire(blocking=False): return None
-        try:
-            s = arguments[-1]
-            if self._served is not s:
-                self.dismiss()
-                s.counter[:], s.calls[:], s.calls[:, 1], s.calls[0], self._served = 0, GONE, 0, 0, s
-            done, complete = lead(size, *arguments, stops, ids, 0, False)
-            while not complete:
-                self._send(size, arguments)
-                forward_share(0, size, *arguments)
-                done, complete = lead(size, *arguments, stops, ids, done, True)
-        except BaseException:
-            self.dismiss()
-            raise
-        finally: self._busy.release()
-        return done
+    def forward(self, size: int, arguments: tuple, stops: np.ndarray = NONE[0], ids: np.ndarray = NONE[1]) -> int:
+        "`lead`, and send helpers where some are missing: how many steps are done. s comes last in arguments."
+        self._calls, caller = arguments[-1].calls, get_ident()
+        done = lead(size, False, caller, *arguments, stops, ids)
+        if done != MISSING: return done
+        self._send(size, arguments)
+        return lead(size, True, caller, *arguments, stops, ids)
 
-    def _send(self, size: int, arguments: tuple) -> None:   # a thread in the place of each helper that has gone
-        s = arguments[-1]
-        if self._pool is None or self._pool._max_workers < size - 1:
-            self._pool = ThreadPoolExecutor(size - 1, "llama2_nb team")
-        self._helpers = [h for h in self._helpers if not h.done()]
-        for me in np.flatnonzero(s.calls[:, 1]):
-            s.calls[me, 1] = 0
-            self._helpers.append(self._pool.submit(serve, int(me), size, int(s.calls[0, 0]), *arguments))
+    def _send(self, size: int, arguments: tuple) -> None:   # an interrupt may lose a job, or let one be sent twice
+        while self._threads < size - 1:
+            start_new_thread(_help, (self._jobs,))
+            self._threads += 1
+        for me in range(1, size):
+            if arguments[-1].calls[me, 0] == GONE: self._jobs.put((me, *arguments))
 
     def dismiss(self) -> None:
-        "Send all helpers away, wherever they are, and wait until they are gone."
-        s, helpers, self._served, self._helpers = self._served, self._helpers, None, []
-        if s is not None: s.counter[:], s.calls[:] = CANCELLED, GONE
-        for helper in helpers: helper.exception()   # waits for it
+        "Send all helpers away, and wait until they are gone; if another thread calls them meanwhile, a second at most."
+        WORDS[SERVED], last = 0, time.monotonic() + 1
+        while WORDS[HERE] > 0 and time.monotonic() < last: time.sleep(1e-4)
+
+    def forget(self) -> None:
+        "In a forked process, where no helper is."
+        WORDS[:] = 0
+        if self._calls is not None: self._calls[1:, :3] = GONE, 0, 0
+        self.__init__()
 
 TEAM = Team()
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=TEAM.__init__)   # threads stay behind
+atexit.register(TEAM.dismiss)   # no thread may be in compiled code while Python takes it down
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=TEAM.forget)
 
 # %% ../nbs/10_kernels.ipynb #96cd2538
 TEAM_PARAMETERS = 100_000   # a model of fewer is faster on one thread
@@ -878,13 +1034,13 @@ class Kernels:
         warm_up("int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack")
 
     def _arguments(self, cache: KVCache | KVCaches, N: int, n: int) -> tuple:   # of forward_share; the cache remembers them
-        owner, arguments = vars(cache).get("compiled", (None, None))
-        if owner is not self or len(arguments[-1].x) < N or len(arguments[-1].logits) < n:
+        owner, process, arguments = vars(cache).get("compiled", (None, None, None))
+        if owner is not self or process != os.getpid() or len(arguments[-1].x) < N or len(arguments[-1].logits) < n:
             s = new_scratch(self.config, self.threads, N, n, self._int8)
             if isinstance(cache, KVCaches): s.session[:], k, v = np.arange(N), cache.k, cache.v
             else: k, v = cache.k[None], cache.v[None]
             arguments = self._weights, k, v, self._frequencies, s
-            cache.compiled = self, arguments
+            cache.compiled = self, os.getpid(), arguments
         return arguments
 
     def _run(self, tokens: np.ndarray, cache: KVCache | KVCaches, n: int) -> np.ndarray:   # logits of the last n tokens
@@ -897,8 +1053,8 @@ class Kernels:
         return s.logits[:n].copy()
 
     def _lead(self, arguments: tuple, *wanted: np.ndarray) -> int:   # stops and ids; the team's work, or alone
-        done = TEAM.forward(self.threads, arguments, *wanted) if self.threads > 1 else None
-        return lead(1, *arguments, *(wanted or NONE), 0, False)[0] if done is None else done
+        if self.threads > 1: return TEAM.forward(self.threads, arguments, *wanted)
+        return lead(1, False, 0, *arguments, *(wanted or NONE))
 
     def forward(self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool = False) -> np.ndarray:
         "As `Transformer.forward`, for at least one token; they have been checked."
@@ -952,17 +1108,17 @@ def tiny_weights(c: Config, kind: str) -> Tensors:   # "stack", "int8", or the t
     return Tensors(*map(tensor, shapes, shapes.values()), tensor("wcls", shapes["token_embedding_table"]))
 
 def warm_up(kind: str = "stack") -> None:   # as for `tiny_weights`
-    "Compile, or load what was compiled, on a model of two numbers; says so if it takes a while."
+    "Compile, or load what was compiled, on a model of two numbers; one line on stderr says if it compiles."
     if kind in _WARM: return
     c = Config(2, 1, 2, 1, 1, 1, 1)
     w, cache, s = tiny_weights(c, kind), KVCaches(c, 1), new_scratch(c, 1, 1, 1, kind == "int8")
-    notice = threading.Timer(1, lambda: print("llama2-nb: compiling, once for this machine", file=sys.stderr))
-    notice.start()
+    arguments = w, cache.k, cache.v, np.ones(1, np.float32), s
+    _told.discard("compiling")
     try:
-        for f, first, last in (forward_share, (0, 1), ()), (lead, (1,), (*NONE, 0, False)), (serve, (0, 1, GONE), ()):
-            f(*first, w, cache.k, cache.v, np.ones(1, np.float32), s, *last)
+        lead(1, False, 0, *arguments, *NONE)
+        serve(0, *arguments)   # nobody is wanted in the first one's place
         choose(s.logits[0], s.how[0], s.coin, s.p[0], s.ids[0])
-    finally: notice.cancel()
+    finally: _told.add("compiling")
     _WARM.add(kind)
 
 # %% ../nbs/10_kernels.ipynb #3a9b8e93
@@ -977,11 +1133,19 @@ def read_bandwidth(threads: int, megabytes: int = 256) -> float:   # bytes per s
     "How fast so many threads together read memory that is in no cache, for a third of a second or so."
     n = megabytes * 2**18 // (4 * threads) * 4
     a = np.ones(threads * n, np.float32)
-    shares = a.reshape(threads, n)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(add_up, shares))   # the first time is not counted
+    shares, jobs, results = a.reshape(threads, n), SimpleQueue(), SimpleQueue()
+    def work() -> None:
+        while (share := jobs.get()) is not None: results.put(add_up(share))
+    def read_all() -> None:
+        for share in shares: jobs.put(share)
+        for _ in shares: results.get()
+    for _ in range(threads): start_new_thread(work, ())
+    try:
+        read_all()   # the first time is not counted
         began, rounds = time.perf_counter(), 0
         while rounds < 3 or time.perf_counter() - began < 0.3:
-            list(pool.map(add_up, shares))
+            read_all()
             rounds += 1
-    return rounds * a.nbytes / (time.perf_counter() - began)
+        return rounds * a.nbytes / (time.perf_counter() - began)
+    finally:
+        for _ in range(threads): jobs.put(None)
