@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'tensor_order', 'tensor_offsets', 'Weights', 'slice_weights', 'open_regular', 'check_size', 'Checkpoint',
-           'rope_table_blocks', 'remove_abandoned', 'open_part', 'atomic_write', 'write_checkpoint', 'count_nonfinite']
+           'rope_table_blocks', 'remove_abandoned', 'open_part', 'real_path', 'atomic_write', 'write_checkpoint',
+           'count_nonfinite']
 
 # %% ../nbs/01_checkpoint.ipynb #09cf1ec5
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from errno import EINVAL
+from errno import EINVAL, ELOOP
 from glob import escape, glob
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
@@ -177,12 +178,18 @@ def open_part(path: Path):   # → a binary file, open for writing, with a name 
         f.close()   # in the instant before the lock, another writer took it for a dead one's
 
 # %% ../nbs/01_checkpoint.ipynb #01a70003
+def real_path(path: str | os.PathLike) -> Path:
+    "Where a path leads. Raises `OSError`, which names it, if its links go round in a circle."
+    try: return Path(path).resolve()
+    except RuntimeError: raise OSError(ELOOP, os.strerror(ELOOP), str(path)) from None
+
 @contextmanager
 def atomic_write(path: str | os.PathLike):   # yields a binary file
     """Write beside `path`, then rename: at every moment there is the old file or the new one, never half of one.
     Raises `OSError`, which names the file, if the disk is full or the folder may not be written."""
-    path, part = Path(path).resolve(), None
+    part = None
     try:
+        path = real_path(path)
         if path.exists() and not path.is_file(): raise OSError(EINVAL, "expected a file, found a directory or device")
         remove_abandoned(path)
         with open_part(path) as f:

@@ -27,7 +27,7 @@ from typing import Iterator
 
 import numpy as np
 
-from .checkpoint import (LOCK_EX, LOCK_NB, NORMS, Checkpoint, Weights, atomic_write, flock, open_regular,
+from .checkpoint import (LOCK_EX, LOCK_NB, NORMS, Checkpoint, Weights, atomic_write, flock, open_regular, real_path,
                                   rope_table_blocks, tensor_order)
 from .config import (SAFETENSORS, CheckpointError, Config, Header, RopeScaling, check_plain, other_format, pack_header,
                               short, tensor_shapes)
@@ -318,7 +318,7 @@ def _remove_abandoned_folders(path: Path) -> None:
 @contextmanager
 def atomic_folder(path: str | os.PathLike):   # yields a folder to write to
     "At every moment there is no such folder, or all of it. Raises `CheckpointError` if something is there."
-    path = Path(path).resolve()
+    path = real_path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise CheckpointError(f"{path}: expected no such folder, or an empty one, found {'files in it' if path.is_dir() else 'a file'}")
     _remove_abandoned_folders(path)
@@ -482,7 +482,8 @@ class Folder:
         folder = Path(path)
         if not (folder / "config.json").exists():
             found = "a LoRA adapter: merge it into its base model first (peft's merge_and_unload)"
-            if not (folder / "adapter_config.json").exists(): found = "a directory without config.json"
+            if (folder / "params.json").exists(): found = "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin"
+            elif not (folder / "adapter_config.json").exists(): found = "a directory without config.json"
             raise CheckpointError(f"{path}: expected a file, found {found}")
         settings = read_json(folder / "config.json")
         try: config = parse_config(settings, positions)
