@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -105,17 +106,32 @@ def _run(command: list[str], name: str, **environment: str) -> subprocess.Comple
     except (OSError, subprocess.TimeoutExpired) as e:
         raise ValueError(f"{name}: can't be run: {getattr(e, 'strerror', None) or 'no end within ten minutes'}") from None
 
-def _complaint(done: subprocess.CompletedProcess) -> str:   # the last line on stderr
-    return (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
+def _complaint(done: subprocess.CompletedProcess) -> str:
+    "Why a process failed: the last line on stderr, and the signal or the exit status with which it ended."
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if done.returncode < 0:
+        try: end = f"it was ended by {signal.Signals(-done.returncode).name}"
+        except ValueError: end = f"it was ended by signal {-done.returncode}"
+    else: end = f"it ended with status {done.returncode}" if done.returncode else ""
+    if not lines: return end or "nothing"
+    return f"{lines[-1]} ({end})" if end else lines[-1]
+
+def _need_file(path: str | os.PathLike, peer: str) -> None:
+    "Raise `ValueError` for a folder, which peers can't read."
+    if os.path.isdir(path):
+        raise ValueError(f"peer {peer}: expected a llama2.c file, found a folder: {path} "
+                         f"(llama2-nb convert {path} OUT.bin makes one)")
 
 def run_llama2c(binary: str, path: str | os.PathLike, steps: int, threads: int) -> float:   # tokens a second
     "What a llama2.c binary reports. Raises `ValueError` if it can't be run or reports nothing."
+    _need_file(path, binary)
     with Checkpoint.open(path) as ckpt: vocabulary = find_tokenizer(path, ckpt.config.vocab_size)
     command = [binary, str(path), "-z", str(vocabulary), "-t", "0", "-n", str(steps + 1), "-i", "a"]
     done = _run(command, binary, OMP_NUM_THREADS=str(threads))
     found = re.search(r"achieved tok/s: ([0-9.]+)", done.stderr.decode("utf-8", "replace"))
-    if not found: raise ValueError(f"{binary}: expected a line 'achieved tok/s: …', found {_complaint(done)}")
-    return float(found[1])
+    rate = float(found[1]) if found and re.fullmatch(r"\d+(\.\d*)?", found[1]) else 0.0
+    if done.returncode or not rate: raise ValueError(f"{binary}: expected a line 'achieved tok/s: …', found {_complaint(done)}")
+    return rate
 
 # %% ../nbs/17_bench.ipynb #308bfe10
 GGUF_NAMES = dict(token_embedding_table="token_embd", rms_att_weight="attn_norm", wq="attn_q", wk="attn_k", wv="attn_v", wo="attn_output",
@@ -200,10 +216,12 @@ def run_peer(name: str, path: str | os.PathLike, steps: int, prompt: int, thread
     if missing: raise ValueError(f"peer {name}: expected the packages {' and '.join(PEERS[name][1])}, found no {missing[0]}")
     script = ("import json, sys; from llama2_nb.bench import PEERS, rates; name, path, *n = sys.argv[1:]; v, s, p, t = map(int, n); "
               "feed = PEERS[name][0](path, t); rates(feed, v, 3, p); print(json.dumps(rates(feed, v, s, p)))")
+    _need_file(path, name)
     with Checkpoint.open(path) as ckpt: numbers = [ckpt.config.vocab_size, steps, prompt, threads]
     done = _run([sys.executable, "-W", "ignore", "-c", script, name, str(path), *map(str, numbers)], f"peer {name}")
-    if done.returncode: raise ValueError(f"peer {name}: failed: {_complaint(done)}")
-    return json.loads(done.stdout.decode().splitlines()[-1])
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines: raise ValueError(f"peer {name}: failed: {_complaint(done)}")
+    return json.loads(lines[-1])
 
 # %% ../nbs/17_bench.ipynb #445d6d1d
 def bench(path: str | os.PathLike, *,

@@ -4,84 +4,105 @@
 
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'BackendOption',
-           'ThreadsOption', 'PositionsOption', 'LIMIT', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize',
-           'train', 'convert', 'download', 'main']
+           'ThreadsOption', 'PositionsOption', 'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'INTERNAL', 'generate', 'chat',
+           'inspect', 'tokenize', 'bench', 'quantize', 'train', 'convert', 'download', 'main']
 
 # %% ../nbs/09_cli.ipynb #fac3578b
 import json
 import os
 import sys
+import tempfile
 import time
+import traceback
 import warnings
 from dataclasses import fields
 from math import prod
+from pathlib import Path
 from typing import Annotated, Iterator, Optional
 
 import typer
 
 from . import __version__
-from .checkpoint import Checkpoint, count_nonfinite
+from .checkpoint import count_nonfinite
 from .config import CheckpointError, count_parameters, kv_cache_bytes, tensor_shapes
-from .core import Chat, Llama, decode_stream, find_model, open_checkpoint, open_tokenizer
+from .core import (Chat, Llama, check_history, decode_stream, find_model, open_checkpoint,
+                            open_tokenizer, printable)
 from .sampling import Sampler
-from .tokenizer import TokenizerError
 
 # %% ../nbs/09_cli.ipynb #78e1a446
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="Run Llama 2 models, llama2.c's files included. "
-                       "Without --model, a small one that is built in tells stories.",
+                       "Without --model, a small one that comes along tells stories.",
                   epilog="For example: llama2-nb generate \"Once upon a time\"")
 
-ModelOption = Annotated[Optional[str],
-    typer.Option("--model", "-m", help="A checkpoint file, a Hugging Face folder, a known name, or OWNER/NAME. Default: the built-in model.")]
-TokenizerOption = Annotated[Optional[str],
-    typer.Option("--tokenizer", "-z", help="A tokenizer.bin, .model or .json. Default: the one beside the checkpoint.")]
-TemperatureOption = Annotated[float,
-    typer.Option("--temperature", "-t", help="0: always the most probable token; 1: as the model says.")]
-TopPOption = Annotated[float,
-    typer.Option("--top-p", "-p", help="Choose among the tokens that make up this share; 0 or 1: all.")]
-SeedOption = Annotated[Optional[int],
-    typer.Option("--seed", "-s", help="The same seed tells the same story. Default: the time.")]
+ModelOption = Annotated[Optional[str], typer.Option("--model", "-m", help=
+    "A checkpoint file, a Hugging Face folder, a known name, or OWNER/NAME. Default: the bundled model.")]
+TokenizerOption = Annotated[Optional[str], typer.Option("--tokenizer", "-z", help=
+    "A tokenizer.bin, .model or .json, or a folder with one. Default: the one beside the checkpoint.")]
+TemperatureOption = Annotated[float, typer.Option("--temperature", "-t", help=
+    "0: always the most probable token; 1: as the model says; from 2 up most models write nonsense.")]
+TopPOption = Annotated[float, typer.Option("--top-p", "-p", help=
+    "Choose among the tokens that make up this share; 0 or 1: all.")]
+SeedOption = Annotated[Optional[int], typer.Option("--seed", "-s", help=
+    "The same seed tells the same story. Default, and 0 as in llama2.c: from the time.")]
 BackendOption = Annotated[str, typer.Option("--backend", help="What computes: auto, numba or numpy.")]
-ThreadsOption = Annotated[Optional[int], typer.Option("--threads", help="Of numba; default: by the model's size.")]
-PositionsOption = Annotated[Optional[int], typer.Option(
-    "--positions", min=1, help="The most that the model shall have. Default: its own, of a folder 8192 at most.")]
+ThreadsOption = Annotated[Optional[int], typer.Option("--threads", help=
+    "Of Numba, which then computes; default: by the model's size.")]
+PositionsOption = Annotated[Optional[int], typer.Option("--positions", min=1, help=
+    "The context length that the model gets, at most. Default: its own, of a folder 8192 at most.")]
 
 # %% ../nbs/09_cli.ipynb #33918f01
-LIMIT = 2**20   # characters: more is not read from standard input
+LIMIT = 2**20    # characters: more is not read from standard input
+LONGEST = 2000   # characters of a message
+HOT = 2          # the temperature from which on a warning is given
 
 def _drop(stream) -> None:
     "Let what a broken stream still holds go nowhere, or Python complains about it at exit."
     try: os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError, AttributeError): pass   # there is no such stream
 
+def _line(message: str) -> str:
+    "A message as one line that is safe to print."
+    line = printable(" ".join(message.split()))
+    return line if len(line) <= LONGEST else line[:LONGEST - 1] + "…"
+
 def _say(message: str) -> None:
     "One line on stderr, if there is one."
     try:
-        if sys.stderr: print(f"llama2-nb: {message}", file=sys.stderr, flush=True)
+        if sys.stderr: print(f"llama2-nb: {_line(message)}", file=sys.stderr, flush=True)
     except OSError: _drop(sys.stderr)   # nobody can be told
 
 def _print(pieces: Iterator[str]) -> None:
     "Write text to stdout as it comes."
     for piece in pieces: print(piece, end="", flush=True)
 
-def _read(method: str) -> str:   # "read" or "readline"
-    "What standard input gives, but never without a bound; nothing if it is closed."
-    text = getattr(sys.stdin, method)(LIMIT + 1) if sys.stdin else ""
-    if len(text) > LIMIT: raise ValueError(f"standard input: expected at most {LIMIT} characters, found more")
-    return text
-
 def _text(text: str) -> str:
-    "A text of the command line; '-' stands for standard input."
-    return _read("read") if text == "-" else text
+    "A text of the command line; '-' stands for standard input, without its last line end."
+    if text != "-": return text
+    from llama2_nb.scale import read_text   # chapter 16
+    return read_text("-", LIMIT).removesuffix("\n")
+
+def _backend(backend: str, threads: Optional[int]) -> str:
+    "Threads are Numba's: whoever asks for some, asks for Numba."
+    if threads is None: return backend
+    if backend == "numpy": raise typer.BadParameter("expected --threads with Numba, found --backend numpy")
+    return "numba" if backend == "auto" else backend
+
+def _warn_of_heat(temperature: float) -> None:
+    "llama.cpp's -t is the number of threads: who types it out of habit should know."
+    if temperature < HOT: return
+    _say(f"warning: -t {temperature:g} is the temperature, and from {HOT} up most models write nonsense; "
+         "--threads sets the threads")
 
 @app.callback(invoke_without_command=True)
 def _options(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
-    if version: print(f"llama2-nb {__version__}"); raise typer.Exit()
+    if version:
+        print(f"llama2-nb {__version__}")
+        raise typer.Exit()
     if ctx.invoked_subcommand is None: print(ctx.get_help())
 
 # %% ../nbs/09_cli.ipynb #4b421a22
@@ -103,104 +124,127 @@ class _Meter:
 # %% ../nbs/09_cli.ipynb #3d17e39b
 @app.command(epilog="For example: llama2-nb generate \"The little fox\" -t 0.8 -s 42")
 def generate(
-    prompt: Annotated[str, typer.Argument(
-        help="How the text begins; '-' reads it from standard input.")] = "",
+    prompt: Annotated[Optional[str], typer.Argument(
+        help="How the text begins; '-' reads it from standard input, without its last line end.")] = None,
     prompt_option: Annotated[Optional[str], typer.Option(
         "--prompt", "-i", help="The same, with llama2.c's letter.")] = None,
-    steps: Annotated[int, typer.Option(
-        "--steps", "-n", help="Positions in all, the prompt included; 0: as many as the model has.")] = 256,
+    steps: Annotated[Optional[int], typer.Option("--steps", "-n", help=
+        "Positions in all, the prompt included; 0: as many as the model has. "
+        "Default: 256; of the bundled model, all 512.")] = None,
     temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
     model: ModelOption = None, tokenizer: TokenizerOption = None, backend: BackendOption = "auto",
     threads: ThreadsOption = None, positions: PositionsOption = None,
-    count: Annotated[int, typer.Option(
-        "--count", min=1, max=10**6, help="So many texts, side by side; each has the seed after that of the one before.")] = 1,
-    prompts: Annotated[Optional[str], typer.Option(
-        "--prompts", help="A file with a prompt in each line, to be told side by side; '-': standard input.")] = None,
-    progress: Annotated[bool, typer.Option("--progress", help="With several texts, show how many are complete.")] = False,
-    out: Annotated[Optional[str], typer.Option(
-        "--out", help="A JSONL file for the texts, which processes side by side write; if it is there, what it lacks is added.")] = None,
-    workers: Annotated[Optional[int], typer.Option(
-        "--workers", min=1, help="With --out, so many processes on this machine. Default: one for each core.")] = None,
-    scheduler: Annotated[Optional[str], typer.Option(
-        "--scheduler", help="With --out, the address or the scheduler file of a Dask cluster of yours.")] = None,
-    batch_size: Annotated[int, typer.Option(
-        "--batch-size", min=1, help="With --out, so many texts make a task.")] = 64,
+    count: Annotated[int, typer.Option("--count", min=1, max=10**6, help=
+        "So many texts, side by side; each has the seed after that of the one before.")] = 1,
+    prompts: Annotated[Optional[str], typer.Option("--prompts", help=
+        "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-': standard input.")] = None,
+    progress: Annotated[bool, typer.Option("--progress", help=
+        "With several texts, show how many are complete.")] = False,
+    out: Annotated[Optional[str], typer.Option("--out", help=
+        "A JSONL file for the texts, which processes side by side write; if it is there, what it lacks is added.")] = None,
+    workers: Annotated[Optional[int], typer.Option("--workers", min=1, help=
+        "With --out, so many processes on this machine. Default: one for each core.")] = None,
+    scheduler: Annotated[Optional[str], typer.Option("--scheduler", help=
+        "With --out, the address or the scheduler file of a Dask cluster that you trust: whoever can reach it "
+        "runs code as you there, and it can run code here.")] = None,
+    batch_size: Annotated[Optional[int], typer.Option("--batch-size", min=1, help=
+        "With --out, so many texts make a task. Default: 64.")] = None,
 ) -> None:
     "Write a text, or many."
-    if prompt and prompt_option is not None:
-        raise typer.BadParameter("expected the prompt once, found it as an argument and as --prompt")
-    if prompts is not None and (prompt or prompt_option is not None):
-        raise typer.BadParameter("expected one prompt or a file of them, found both")
-    if out is None and (workers or scheduler):
-        raise typer.BadParameter("expected --out FILE with --workers and --scheduler, found none")
-    if out is not None and (threads or (workers and scheduler)):
+    given = [text for text in (prompt, prompt_option) if text is not None]
+    many = prompts is not None or count > 1
+    if len(given) > 1: raise typer.BadParameter("expected the prompt once, found it as an argument and as --prompt")
+    if prompts is not None and given: raise typer.BadParameter("expected one prompt or a file of them, found both")
+    if progress and out is None and not many:
+        raise typer.BadParameter("expected --count, --prompts or --out with --progress, found one text")
+    of_out = {"--workers": workers, "--scheduler": scheduler, "--batch-size": batch_size}
+    asked = [name for name, value in of_out.items() if value is not None]
+    if out is None and asked: raise typer.BadParameter(f"expected --out FILE with {asked[0]}, found none")
+    if out is not None and (threads is not None or (workers is not None and scheduler is not None)):
         raise typer.BadParameter("expected --out with --workers or --scheduler, and neither with --threads")
-    prompt = _text(prompt_option if prompt_option is not None else prompt)
+    backend = _backend(backend, threads)
+    choice = dict(temperature=temperature, top_p=top_p, seed=seed or None)   # 0 as in llama2.c: from the time
+    if prompts is None: texts = [_text(given[0] if given else "")] * count
+    else:
+        from llama2_nb.scale import LIMIT as longest, read_prompts   # chapter 16
+        texts = [p for p in read_prompts(prompts, LIMIT if out is None or prompts == "-" else longest) for _ in range(count)]
     if out is not None:
-        from llama2_nb.scale import read_prompts   # chapter 16
-        texts = [prompt] if prompts is None else _lines(prompts) if prompts == "-" else read_prompts(prompts)
-        _generate_into(out, [p for p in texts for _ in range(count)], progress, client=scheduler, workers=workers,
-                       batch_size=batch_size, steps=steps, temperature=temperature, top_p=top_p, seed=seed,
-                       model=model, tokenizer=tokenizer, backend=backend)
+        _generate_into(out, texts, progress, client=scheduler, workers=workers, batch_size=batch_size or 64, steps=steps,
+                       model=model, tokenizer=tokenizer, backend=backend, positions=positions, **choice)
         return
-    if prompts is not None or count > 1:
-        texts = [p for p in ([prompt] if prompts is None else _lines(prompts)) for _ in range(count)]
-        llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
-        _generate_many(llama, texts, progress, steps=steps, temperature=temperature, top_p=top_p,
-                       seed=Sampler(temperature, top_p, seed).seed)
-        return
-    sampler = Sampler(temperature, top_p, seed)
+    sampler = Sampler(**choice)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
+    if many: _generate_many(llama, texts, progress, steps, **choice | dict(seed=sampler.seed))
+    else: _generate_one(llama, texts[0], steps, sampler, temperature)
+
+def _generate_one(llama: Llama, prompt: str, steps: Optional[int], sampler: Sampler, temperature: float) -> None:
+    "Print a text as it is written, then how fast that was."
     ids = llama.tokens(prompt, steps=steps, sampler=sampler)
+    _warn_of_heat(temperature)
     meter = _Meter(len(llama.tokenizer.encode(prompt)) - 1)
     _print(decode_stream(llama.tokenizer, meter.watch(ids)))
     print(flush=True)
     _say(f"{meter.report()}, seed {sampler.seed}")
+    _say_cut(llama, steps, [meter.n])
+
+def _say_cut(llama: Llama, steps: Optional[int], lengths: list[int]) -> None:   # lengths: ids of each text
+    "If texts ended at a limit, say so, and which option lifts it."
+    from llama2_nb.scale import was_cut   # chapter 16
+    cut = sum(was_cut(llama, length, steps) for length in lengths)
+    if not cut: return
+    limit, most = llama.limit(steps), llama.model.config.seq_len
+    own = open_checkpoint(llama.path, 2**31 - 1).config.seq_len
+    if limit < most: how = f"--steps 0 allows all {most} that the model has"
+    elif own > most: how = f"--positions {own} allows all {own} that the model was made for"
+    else: how = "the model has no more"
+    which = "the text was" if len(lengths) == 1 else f"{cut} of {len(lengths)} texts were"
+    _say(f"{which} cut at {limit} positions; {how}")
 
 # %% ../nbs/09_cli.ipynb #903ffdd2
-def _lines(path: str) -> list[str]:
-    "The prompts in a file, one in each line; an empty line is the empty prompt."
-    if path == "-": text = _read("read")
-    else:
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as f: text = f.read(LIMIT + 1)
-        except OSError as e: raise ValueError(f"{path}: can't be read: {e.strerror}") from None
-        if len(text) > LIMIT: raise ValueError(f"{path}: expected at most {LIMIT} characters, found more")
-    return text.removesuffix("\n").split("\n") if text else []
-
-def _generate_many(llama: Llama, prompts: list[str], progress: bool, *, seed: int, **options) -> None:
+def _generate_many(llama: Llama, prompts: list[str], progress: bool, steps: Optional[int], *, seed: int, **choice) -> None:
     "Print the texts in order, each when it and all before it are complete."
-    began, n, printed, ready = time.perf_counter(), 0, 0, {}
-    complete = llama.tokens_many(prompts, seed=seed, **options)
+    began, lengths, ready = time.perf_counter(), [], {}
+    complete = llama.tokens_many(prompts, steps=steps, seed=seed, **choice)
+    _warn_of_heat(choice["temperature"])
     if progress:
         from tqdm import tqdm
         complete = tqdm(complete, total=len(prompts), unit="text", file=sys.stderr)
     for i, ids in complete:
         ready[i] = ids
-        while printed in ready:
-            if printed: print("---")
-            ids = ready.pop(printed)
+        while len(lengths) in ready:
+            if lengths: print("---")
+            ids = ready.pop(len(lengths))
             _print(decode_stream(llama.tokenizer, iter(ids)))
             print(flush=True)
-            n += len(ids); printed += 1
-    _say(f"achieved tok/s: {n / (time.perf_counter() - began):.1f} ({printed} texts, {n} tokens), first seed {seed}")
+            lengths.append(len(ids))
+    speed = sum(lengths) / (time.perf_counter() - began)
+    _say(f"achieved tok/s: {speed:.1f} ({len(lengths)} texts, {sum(lengths)} tokens), first seed {seed}")
+    _say_cut(llama, steps, lengths)
 
 # %% ../nbs/09_cli.ipynb #16b0c0df
 def _generate_into(out: str, texts: list[str], progress: bool, **options) -> None:
     "Let Dask's workers write the texts into a file."
     from llama2_nb.scale import stream_many   # chapter 16
-    began, added, errors = time.perf_counter(), 0, 0
-    for record in stream_many(texts, out=out, progress=progress or bool(sys.stderr and sys.stderr.isatty()), **options):
-        added, errors = added + 1, errors + ("error" in record)
-    _say(f"{added} of {len(texts)} texts added to {out}, {errors} of them errors, {time.perf_counter() - began:.1f} s")
+    began, added, errors, cut = time.perf_counter(), 0, 0, 0
+    progress = progress or bool(sys.stderr and sys.stderr.isatty())
+    records = stream_many(texts, out=out, progress=progress, **options)
+    _warn_of_heat(options["temperature"])
+    for record in records:
+        added += 1
+        errors += "error" in record
+        cut += record.get("cut", False)
+    seconds = time.perf_counter() - began
+    _say(f"{added} of {len(texts)} texts added to {out}, {errors} of them errors, {seconds:.1f} s")
+    if cut: _say(f"{cut} of {added} texts were cut at the last position that they may use; --steps 0 and --positions, "
+                 "with another FILE, allow more")
 
 # %% ../nbs/09_cli.ipynb #1e6b648b
 @app.command(epilog="For example: llama2-nb chat -t 0.7 -i \"Tell me a story about a brave rabbit.\"")
 def chat(
     message: Annotated[Optional[str], typer.Option(
         "--prompt", "-i", help="The first message. Default: ask.")] = None,
-    system: Annotated[str, typer.Option(
-        "--system", "-y", help="What the assistant is told before the first message.")] = "",
+    system: Annotated[Optional[str], typer.Option(
+        "--system", "-y", help="What the assistant is told before the first message.")] = None,
     steps: Annotated[int, typer.Option(
         "--steps", "-n", help="Positions of the whole conversation; 0: as many as the model has.")] = 0,
     temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
@@ -211,51 +255,169 @@ def chat(
     history: Annotated[Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")] = None,
 ) -> None:
     "Talk with a model, in its own format. /reset begins again, /save FILE writes down what was said; an empty line leaves."
-    options = dict(temperature=temperature, top_p=top_p, seed=seed, template=template, **_saved(history))
+    if history is not None and system is not None:
+        raise typer.BadParameter("expected --system or --history, which holds the system's words, found both")
+    messages, ids = (None, None) if history is None else _saved(history)
+    first = messages[0] if messages else {}
+    if first.get("role") == "system": system = first["content"]   # /reset keeps it
+    backend = _backend(backend, threads)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
-    talk = llama.chat(system, steps=steps, **options)
-    while not talk.full:
-        if message is None: message = _ask()
-        if not message: break
-        if message.startswith("/"): _obey(talk, message)
-        else: _turn(talk, message)
-        message = None
+    if beyond := [i for i in ids or () if i >= llama.model.config.vocab_size]:
+        raise ValueError(f"{history}: ids: expected tokens below {llama.model.config.vocab_size}, found {beyond[0]}")
+    talk = llama.chat(system or "", steps=steps, temperature=temperature, top_p=top_p, seed=seed or None,
+                      template=template, history=messages, ids=ids)
+    _warn_of_heat(temperature)
+    _Conversation(talk).run(message)
 
-def _turn(talk: Chat, message: str) -> None:
-    "Say something, and print the answer as it comes."
-    left_out = talk.left_out
-    try: answer = talk.send(message)
-    except ValueError as e: _say(str(e)); return   # no room for this message; a shorter one may fit
-    if talk.left_out > left_out: _say(f"no room for all that was said: the oldest {talk.left_out} of your messages, with their answers, are forgotten")
-    print("Assistant: ", end="", flush=True); _print(answer); print(flush=True)
-    if talk.full: _say(f"the conversation is full ({talk.steps} positions)")
+HISTORY = 2**24   # characters of a saved conversation
 
-def _obey(talk: Chat, line: str) -> None:
-    "A line that begins with a slash is for the program."
-    word, _, rest = line.partition(" ")
-    if word == "/reset" and not rest: talk.reset(); _say("all that was said is forgotten")
-    elif word == "/save" and rest:
-        try: talk.save(rest); _say(f"{rest}: {len(talk.messages)} messages")
-        except OSError as e: _say(f"{rest}: can't be written: {e.strerror}")
-    else: _say(f"expected /reset or /save FILE, found {line!r:.60}")
-
-def _saved(path: Optional[str]) -> dict:   # options of `Llama.chat`
-    "What /save wrote."
-    if path is None: return {}
+def _saved(path: str) -> tuple[list[dict], Optional[list[int]]]:   # messages, ids
+    "What /save wrote. Raises `ValueError`."
     try:
-        with open(path, encoding="utf-8") as f: saved = json.loads(f.read(LIMIT * 16))
-        messages, ids = saved["messages"], saved.get("ids")
-        if not (ids is None or isinstance(ids, list) and all(type(i) is int for i in ids)): raise TypeError("ids that are none")
+        with open(path, encoding="utf-8-sig") as f: text = f.read(HISTORY + 1)
+        if len(text) > HISTORY: raise ValueError(f"more than {HISTORY} characters")
+        saved = json.loads(text)
+        if not isinstance(saved, dict): raise ValueError(f"{saved!r:.40}")
+        messages, ids = saved.get("messages"), saved.get("ids")
+        if not isinstance(messages, list): raise ValueError(f"messages {messages!r:.40}")
+        if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+            raise ValueError(f"ids {ids!r:.40}")
+        return check_history(messages), ids
     except OSError as e: raise ValueError(f"{path}: can't be read: {e.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as e: raise ValueError(f"{path}: expected what /save writes, found: {e}") from None
-    return dict(history=messages, ids=ids)
+    except RecursionError: found = "JSON too deeply nested"
+    except ValueError as e: found = str(e)
+    raise ValueError(f"{path}: expected what /save writes, found: {found}")
 
-def _ask() -> str:
-    "The user's next line; empty at the end of the input."
-    print("User: ", end="", flush=True)
-    line = _read("readline")
-    if not line: print(flush=True)
-    return line.strip("\r\n")
+def _terminal() -> bool:
+    "Is there somebody who can be asked?"
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr)
+
+def _read_line() -> str:
+    "The next line of standard input, empty at its end. Raises `ValueError` for one without a bound."
+    line = sys.stdin.readline(LIMIT + 1) if sys.stdin else ""
+    if len(line) > LIMIT: raise ValueError(f"standard input: expected at most {LIMIT} characters, found more")
+    return line
+
+def _ask(question: str) -> str:
+    "The answer to a question of the program; empty at the end of the input."
+    print(question, end="", file=sys.stderr, flush=True)
+    line = _read_line()
+    if not line: print(file=sys.stderr, flush=True)
+    return line.strip()
+
+# %% ../nbs/09_cli.ipynb #1e6c648b
+def _reason(e: BaseException) -> str:
+    "Why something failed, for a line."
+    if isinstance(e, OSError) and e.strerror: return e.strerror
+    if isinstance(e, ValueError): return str(e)
+    return f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+
+class _Conversation:
+    "A chat at the command line, which loses nothing that was said without a word."
+    def __init__(self, talk: Chat): self.talk, self.known = talk, [*talk.messages]
+
+    def run(self, message: Optional[str]) -> None:   # the first one, or None: ask
+        "Talk until the user leaves or there is no room."
+        try:
+            while not self.talk.full:
+                if message is None: message = self.next_line()
+                if not message: break
+                if message.startswith("/"): self.obey(message)
+                else: self.turn(message)
+                message = None
+        except KeyboardInterrupt:
+            if _terminal(): self.offer()
+            else: self.rescue()
+            raise
+        except BaseException:
+            self.rescue()
+            raise
+        self.offer()
+
+    def next_line(self) -> str:
+        "The user's next line; empty at the end of the input."
+        print("User: ", end="", flush=True)
+        line = _read_line()
+        if not line: print(flush=True)
+        return line.removeprefix("\ufeff").strip("\r\n")
+
+    def turn(self, message: str) -> None:
+        "Say something, and print the answer as it comes."
+        left_out = self.talk.left_out
+        try: answer = self.talk.send(message)
+        except Exception as e:   # no room for this message, a template that fails: another one may do
+            _say(_reason(e))
+            return
+        if self.talk.left_out > left_out:
+            _say(f"no room for all that was said: the oldest {self.talk.left_out} of your messages, "
+                 "with their answers, are forgotten")
+        print("Assistant: ", end="", flush=True)
+        problem = None
+        try: _print(answer)
+        except KeyboardInterrupt:
+            if not _terminal(): raise
+            problem = "the answer was stopped; Ctrl-C again leaves"
+        except OSError: raise   # of stdout
+        except Exception as e: problem = f"the answer failed: {_reason(e)}"
+        finally: answer.close()   # what was said of it is kept
+        print(flush=True)
+        if problem: _say(problem)
+        if self.talk.full: _say(f"the conversation is full ({self.talk.steps} positions)")
+
+    def obey(self, line: str) -> None:
+        "A line that begins with a slash is for the program."
+        word, _, rest = line.partition(" ")
+        if word == "/reset" and not rest:
+            self.talk.reset()
+            _say("all that was said is forgotten")
+        elif word == "/save" and rest.strip(): self.save(rest.strip())
+        else: _say(f"expected /reset or /save FILE, found {line!r:.60}")
+
+    def save(self, name: str) -> bool:   # whether it is saved
+        "Write down what was said, but not over what is no saved chat, unless the user says so."
+        path = os.path.expanduser(name)
+        try:
+            if not self.may_write(name, path): return False
+            self.talk.save(path)
+        except Exception as e:
+            _say(f"{name}: can't be written: {_reason(e)}")
+            return False
+        self.known = [*self.talk.messages]
+        _say(f"{name}: {len(self.talk.messages)} messages")
+        return True
+
+    def may_write(self, name: str, path: str) -> bool:
+        "Whether there is nothing to lose at this path, or the user has agreed."
+        if not os.path.isfile(path) or not os.path.getsize(path): return True
+        try: return bool(_saved(path))
+        except ValueError: pass
+        if _terminal(): return _ask(f"{_line(name)} is no saved chat. Overwrite it? [y/N] ").lower() in ("y", "yes")
+        _say(f"{name}: expected a saved chat or a new file, found another file, which stays as it is")
+        return False
+
+    def unsaved(self) -> int:
+        "How many messages would be lost now."
+        said = [m for m in self.talk.messages if m["role"] != "system"]
+        return len(said) if self.talk.messages != self.known else 0
+
+    def offer(self) -> None:
+        "Let the user save what isn't; where nobody can be asked, say that it isn't saved."
+        if not (n := self.unsaved()): return
+        if not _terminal():
+            _say(f"{n} messages were not saved (a line /save FILE saves them)")
+            return
+        while name := _ask("Save what was said? The name of a file, or an empty line to forget it: "):
+            if self.save(name): return
+
+    def rescue(self) -> None:
+        "Write what isn't saved to a file of its own."
+        if not self.unsaved(): return
+        try:
+            handle, path = tempfile.mkstemp(prefix="llama2-nb-chat-", suffix=".json")   # only the user may read it
+            os.close(handle)
+            self.talk.save(path)
+            _say(f"what was said is saved in {path} (llama2-nb chat --history {path} goes on)")
+        except Exception as e: _say(f"what was said can't be saved: {_reason(e)}")
 
 # %% ../nbs/09_cli.ipynb #f35aa15d
 @app.command(epilog="For example: llama2-nb inspect stories15M.bin --check-values")
@@ -272,8 +434,8 @@ def inspect(
     path = find_model(model_option if model is None else model)
     with open_checkpoint(path) as ckpt:
         c, header = ckpt.config, getattr(ckpt, "header", None)   # a folder has none
-        if header: print(f"{path}: version {header.version}, {os.stat(path).st_size:,} bytes")
-        else: print(f"{path}: a Hugging Face folder, {ckpt.dtype}, {sum(os.stat(p).st_size for p in path.glob('*.safetensors')):,} bytes")
+        if header: print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
+        else: print(f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype}, {sum(os.stat(p).st_size for p in path.glob('*.safetensors')):,} bytes")
         rows = {f.name: getattr(c, f.name) for i, f in enumerate(fields(c)) if i < 8 or getattr(c, f.name) != f.default}
         rows |= dict(head_size=c.head_size, kv_dim=c.kv_dim, kv_mul=c.kv_mul,
                      kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
@@ -297,18 +459,20 @@ def inspect(
 # %% ../nbs/09_cli.ipynb #697d1bb4
 @app.command(epilog="For example: llama2-nb tokenize \"Once upon a time\" --ids")
 def tokenize(
-    text: Annotated[str, typer.Argument(help="What to cut; '-' reads it from standard input.")],
+    text: Annotated[str, typer.Argument(help="What to cut; '-' reads it from standard input, without its last line end.")],
     model: ModelOption = None, tokenizer: TokenizerOption = None,
     bos: Annotated[bool, typer.Option(help="Begin with BOS.")] = True,
     eos: Annotated[bool, typer.Option(help="End with EOS.")] = False,
     ids_only: Annotated[bool, typer.Option("--ids", help="Print the ids alone, in one line.")] = False,
 ) -> None:
     "Show how a text is cut into tokens: a line for each, its id and its piece."
-    if tokenizer is None:
+    if tokenizer is None or model is not None:
         path = find_model(model)
         with open_checkpoint(path) as ckpt: tok = open_tokenizer(path, tokenizer, ckpt.config.vocab_size)
     else: tok = open_tokenizer(tokenizer, tokenizer, None)
-    ids = tok.encode(_text(text), bos, eos)
+    text = _text(text)
+    ids = tok.encode(text, bos, eos)
+    if eos and ids == tok.encode(text, bos): raise ValueError("--eos: expected a vocabulary with a token that ends a text, found none")
     if ids_only: print(*ids)
     else:
         for id in ids: print(f"{id:6} {tok.pieces[id].decode('utf-8', 'replace')!r}")
@@ -317,7 +481,7 @@ def tokenize(
 @app.command(epilog="For example: llama2-nb bench --shape 15M --peer ./run")
 def bench(
     model: Annotated[Optional[str], typer.Argument(
-        metavar="[MODEL]", help="A checkpoint file, or a known name. Default: the built-in model.")] = None,
+        metavar="[MODEL]", help="A checkpoint file, a Hugging Face folder, or a known name. Default: the bundled model.")] = None,
     shape: Annotated[Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the random model first.")] = False,
     backend: BackendOption = "auto", threads: ThreadsOption = None,
@@ -335,6 +499,7 @@ def bench(
     if shape is not None and (model is not None or shape not in SHAPES):
         raise typer.BadParameter(f"expected a model or one of the shapes {', '.join(SHAPES)}, found {shape}"
                                  + (f" and {model}" if model else ""))
+    backend = _backend(backend, threads)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = find_model(model) if shape is None else os.path.join(folder, f"{shape}.bin")
         if shape is not None: write_random(path, SHAPES[shape])
@@ -360,24 +525,27 @@ def _print_figures(figures: dict) -> None:
 # %% ../nbs/09_cli.ipynb #d45a16f2
 @app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")
 def quantize(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A float32 checkpoint, or a known name.")],
+    model: Annotated[str, typer.Argument(metavar="IN", help="A float32 checkpoint, a folder of Hugging Face or Meta, or a known name.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")],
     group_size: Annotated[int, typer.Option(
         "--group-size", min=1, help="So many weights share a scale; fewer, if it doesn't divide every row.")] = 64,
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
-    from llama2_nb.quantize import quantize_checkpoint   # chapter 11
-    path = find_model(source)
-    with Checkpoint.open(path) as ckpt: c = ckpt.config
+    from llama2_nb.quantize import check_target, open_floats, quantize_checkpoint   # chapter 11
+    path = find_model(model)
+    check_target(path, target)
+    with open_floats(path) as source: c = source.config
     with tqdm(total=count_parameters(c), unit="weight", unit_scale=True, file=sys.stderr, leave=False,
               disable=not (sys.stderr and sys.stderr.isatty())) as bar:
         header, errors = quantize_checkpoint(path, target, group_size, bar.update)
     if header.group_size != group_size:
         _say(f"groups of {header.group_size} instead of {group_size}, "
              f"so that they divide rows of {c.dim} and {c.hidden_dim}")
-    before, after = os.stat(path).st_size, os.stat(target).st_size
-    print(f"{target}: version 2, groups of {header.group_size}, {after:,} bytes ({after / before:.1%} of {before:,})")
+    files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.pth")]
+    before, after = sum(file.stat().st_size for file in files), os.stat(target).st_size
+    if path.is_dir(): _say(f"the vocabulary stays in {path}: give it with -z, or convert with --version 2, which takes it along")
+    print(f"{_line(target)}: version 2, groups of {header.group_size}, {after:,} bytes ({after / before:.1%} of {before:,})")
     print(f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12} {'in scales':>11}")
     for e in errors: print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
 
@@ -467,23 +635,39 @@ def main(args: Optional[list[str]] = None) -> None:   # None: the arguments of t
     warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
     sys.exit(_run(args))
 
+INTERNAL = 70   # the exit status of a mistake in the program: EX_SOFTWARE of sysexits.h
+
 def _run(args: Optional[list[str]]) -> int:   # the exit status
-    status = 1
     try:
         status = app(args, prog_name="llama2-nb", standalone_mode=False) or 0
         if sys.stdout: sys.stdout.flush()   # a full disk is noticed here at the latest
-    except _UsageError as e: status = _refuse(e.format_message())
-    except BrokenPipeError: _drop(sys.stdout)   # whoever closed the pipe has read enough
-    except (ValueError, OSError, MemoryError) as e:
-        status = _refuse(str(e) or type(e).__name__)
-        if isinstance(e, OSError): _drop(sys.stdout)
-    except (KeyboardInterrupt, typer.Abort): status = 130
+    except SystemExit as e: return e.code   # a command has said what there is to say
+    except BaseException as e:   # Rust's panics are no `Exception`
+        if os.environ.get("LLAMA2_NB_TRACEBACK") and sys.stderr: traceback.print_exc()
+        status = _explain(e)
     if status == 130:   # newer versions of typer return it
         if sys.stderr and sys.stderr.isatty(): print(file=sys.stderr)   # leave the line of the story
         _say("interrupted")
     return status
 
+def _explain(e: BaseException) -> int:   # the exit status
+    "Say in one line what went wrong."
+    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return 130
+    if isinstance(e, BrokenPipeError):   # whoever closed the pipe has read enough
+        _drop(sys.stdout)
+        return 1
+    if isinstance(e, _UsageError): return _refuse(e.format_message())
+    if isinstance(e, OSError):
+        _drop(sys.stdout)
+        return _refuse(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e) or type(e).__name__)
+    if isinstance(e, MemoryError): return _refuse(f"not enough memory: {e}" if str(e) else "not enough memory")
+    if isinstance(e, ValueError): return _refuse(str(e) or type(e).__name__)
+    place = traceback.extract_tb(e.__traceback__)[-1]
+    _say(f"internal error: {_reason(e)} ({os.path.basename(place.filename)}, line {place.lineno}). This is a fault of "
+         "llama2-nb: please report it, with the traceback that LLAMA2_NB_TRACEBACK=1 shows")
+    return INTERNAL
+
 def _refuse(message: str) -> int:
     "Say in one line what is wrong."
-    _say(" ".join(message.split()))
+    _say(message)
     return 2

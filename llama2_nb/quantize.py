@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['LEVELS', 'HALF', 'BLOCK', 'half_away', 'quantize', 'Q8', 'slice_q8', 'check_scales', 'count_lowest', 'int8_product',
            'Transposed', 'weight_only', 'fit_group_size', 'check_target', 'TensorError', 'finite', 'write_q8',
-           'quantize_checkpoint']
+           'open_floats', 'matrices', 'quantize_checkpoint']
 
 # %% ../nbs/11_quantize.ipynb #195c9906
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import gcd, prod
+from pathlib import Path
 
 import numpy as np
 
 from .checkpoint import NORMS, Checkpoint, Weights, atomic_write, open_regular, tensor_offsets, tensor_order
-from .config import CheckpointError, Config, Header, pack_header
+from .config import CheckpointError, Config, Header, check_plain, pack_header
 
 # %% ../nbs/11_quantize.ipynb #d1ec248d
 LEVELS = 127                                  # the largest int8 that is used; −128 would have no partner
@@ -154,6 +155,9 @@ def fit_group_size(c: Config, wanted: int = 64) -> int:   # the largest that `wa
 # %% ../nbs/11_quantize.ipynb #e9dd4149
 def check_target(src: str | os.PathLike, dst: str | os.PathLike) -> None:
     "Raise `CheckpointError` unless `dst` is a file, or none yet, and not the source."
+    try: Path(dst).resolve()
+    except (OSError, RuntimeError): raise CheckpointError(f"{dst}: expected a file, found links in a loop") from None
+    except ValueError: pass   # a NUL in the name: who writes says so
     if os.path.exists(dst):
         open_regular(dst, CheckpointError).close()
         if os.path.exists(src) and os.path.samefile(src, dst):
@@ -203,28 +207,52 @@ def write_q8(
     return seen
 
 # %% ../nbs/11_quantize.ipynb #3cb2ede9
+def open_floats(src: str | os.PathLike):   # → what has a config and weights
+    "A checkpoint of version 0 or 1, or a folder of Hugging Face or Meta. Raises `CheckpointError`."
+    if os.path.isdir(src):
+        from llama2_nb.convert import open_any   # chapter 15
+        return open_any(src)
+    ckpt = Checkpoint.open(src)
+    if ckpt.header.version != 2: return ckpt
+    ckpt.close()
+    raise CheckpointError(f"{src}: expected float32 weights (version 0 or 1), found int8 (version 2)")
+
+def matrices(w: Weights, name: str, c: Config):   # yields what `write_q8` takes
+    "A tensor, one layer after the other, in llama2.c's order."
+    tensor = getattr(w, name)
+    if isinstance(tensor, np.ndarray):
+        yield from tensor.reshape(-1, *tensor.shape[-2:])
+        return
+    from llama2_nb.convert import blocks   # chapter 15: of a folder
+    for layer in range(c.n_layers) if isinstance(tensor, tuple) else [None]: yield blocks(w, name, layer, c)
+
 def quantize_checkpoint(
-    src: str | os.PathLike,           # a checkpoint of version 0 or 1
+    src: str | os.PathLike,           # a checkpoint of version 0 or 1, or a folder
     dst: str | os.PathLike,           # the file to write, of version 2
     group_size: int = 64,             # becomes smaller if it doesn't divide every row
     progress: Callable[[int], object] = lambda n: None,   # is told how many more numbers are done
 ) -> tuple[Header, list[TensorError]]:
-    "Write a checkpoint with int8 weights, a matrix after the other. Raises `CheckpointError` for what can't be."
+    "Write a model with int8 weights, a matrix after the other. Raises `CheckpointError` for what can't be."
     check_target(src, dst)
-    with Checkpoint.open(src) as ckpt:
-        if ckpt.header.version == 2: raise CheckpointError(f"{src}: expected float32 weights (version 0 or 1), "
-                                                           "found int8 (version 2)")
-        h, errors = Header(ckpt.config, 2, fit_group_size(ckpt.config, group_size)), []
+    with open_floats(src) as source:
+        c, w, errors = source.config, source.weights, []
         try:
+            check_plain(c)
+            h = Header(c, 2, fit_group_size(c, group_size))
             with atomic_write(dst) as f:
                 f.write(pack_header(h))
-                for name in tensor_order(h):
-                    w, seen = getattr(ckpt.weights, name), []
-                    if name in NORMS: f.write(finite(name, w).data); progress(w.size); continue
-                    for matrix in w.reshape(-1, *w.shape[-2:]):
-                        seen.append(write_q8(f, name, matrix, h.group_size)); progress(matrix.size)
-                    errors.append(TensorError.of(name, w.size, np.array(seen)))
+                for name, shape in tensor_order(h).items():
+                    if name in NORMS:
+                        f.write(np.ascontiguousarray(finite(name, getattr(w, name)), "<f4").data)
+                        progress(prod(shape))
+                        continue
+                    seen = []
+                    for matrix in matrices(w, name, c):
+                        seen.append(write_q8(f, name, matrix, h.group_size))
+                        progress(prod(shape[-2:]))
+                    errors.append(TensorError.of(name, prod(shape), np.array(seen)))
         except CheckpointError as e: raise CheckpointError(f"{src}: {e}") from None
         except (OSError, ValueError) as e:
+            if str(e).startswith("group_size"): raise
             raise CheckpointError(f"{dst}: can't be written: {getattr(e, 'strerror', None) or e}") from None
     return h, errors

@@ -45,7 +45,9 @@ def one_by_one(prompts: list[str], steps: int, seed: int = SEED) -> list[bytes]:
     llama, lines = Llama.load(backend="numba", threads=1), []
     for i, prompt in enumerate(prompts):
         record = dict(index=i, prompt=prompt, seed=seed + i)
-        try: record["text"] = llama.generate(prompt, steps=steps, seed=seed + i)
+        try:
+            record["text"] = llama.generate(prompt, steps=steps, seed=seed + i)
+            record["cut"] = len(list(llama.tokens(prompt, steps=steps, seed=seed + i))) == llama.limit(steps)
         except ValueError as e: record["error"] = str(e)
         lines.append(to_line(record))
     return lines
