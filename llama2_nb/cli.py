@@ -65,7 +65,8 @@ def _drop(stream) -> None:
 def _line(message: str) -> str:
     "A message as one line that is safe to print."
     line = printable(" ".join(message.split()))
-    return line if len(line) <= LONGEST else line[:LONGEST - 1] + "…"
+    if len(line) <= LONGEST: return line
+    return f"{line[:LONGEST // 2]}…{line[-LONGEST // 2:]}"   # where, and what
 
 def _say(message: str) -> None:
     "One line on stderr, if there is one."

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import __version__
-from .core import Llama, decode_stream
+from .core import Llama, check_prompts, decode_stream
 from .sampling import MASK64, Sampler
 from .tokenizer import TokenizerError, find_tokenizer
 from .transformer import choose_backend
@@ -417,7 +417,7 @@ def stream_many(prompts: Iterable[str], *,
                 steps: int | None = None,                  # None: that of the file, or as for `new_job`
                 **options) -> Iterator[dict]:   # index, prompt, seed, and text and cut, or error; options of `new_job`
     "Tell each prompt that has no record in the file yet. Raises `ValueError`, nearly always before anything begins."
-    prompts, job = [*prompts], new_job(seed=seed, steps=steps, **options)
+    prompts, job = check_prompts(prompts), new_job(seed=seed, steps=steps, **options)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size: expected a whole number from 1 up, found {batch_size}")
     if isinstance(client, (str, os.PathLike)): scheduler_address(client)

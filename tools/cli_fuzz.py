@@ -77,7 +77,7 @@ def change_json(value, rng: random.Random):
 
 def damage(path: Path, rng: random.Random) -> str:
     "Change a file of a case, or put something else in its place; says how."
-    assert tempfile.gettempdir() != "/" and "cli_fuzz-" in str(path), path
+    assert "cli_fuzz-" in str(path), path   # nothing else is touched, whatever the words of a command are
     data = path.read_bytes()
     how = rng.choice(["json", "json", "json", "flip", "cut", "insert", "empty", "deep", "other", "folder", "loop", "nul"])
     if how == "json":
