@@ -209,7 +209,7 @@ def _generate_many(llama: Llama, prompts: list[str], progress: bool, steps: Opti
     _warn_of_heat(choice["temperature"])
     if progress:
         from tqdm import tqdm
-        complete = tqdm(complete, total=len(prompts), unit="text", file=sys.stderr)
+        complete = tqdm(complete, total=len(prompts), unit="text", file=sys.stderr, disable=not sys.stderr)
     for i, ids in complete:
         ready[i] = ids
         while len(lengths) in ready:
@@ -557,7 +557,7 @@ def _real(help: str, *names: str): return Annotated[float, typer.Option(*names, 
 @app.command(epilog="For example: llama2-nb train --data book.txt --out mine --steps 1000")
 def train(
     ctx: typer.Context,
-    out: Annotated[str, typer.Option("--out", "-o", help="A folder for all that is made; a training begun there goes on.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="A new or empty folder for all that is made; a training begun there goes on.")],
     data: Annotated[str, typer.Option("--data", help="A text file, or tales: stories without end.")] = "tales",
     tokenizer: Annotated[Optional[str], typer.Option(
         "--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first.")] = None,
@@ -594,16 +594,18 @@ def train(
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="A Hugging Face folder, a Meta checkpoint, a llama2.c file, or a name.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="A name with .bin: a llama2.c file; any other: a Hugging Face folder.")],
-    version: Annotated[int, typer.Option(min=0, max=2, help="Of the file: 0 for run.c, 1, or 2, int8, for runq.c.")] = 0,
+    version: Annotated[Optional[int], typer.Option(
+        min=0, max=2, help="Of the file: 0 for run.c (the default), 1, or 2, int8, for runq.c.")] = None,
     dtype: Annotated[Optional[str], typer.Option(help="Of the folder: float32, float16 or bfloat16. Default: as in IN.")] = None,
-    group_size: Annotated[int, typer.Option("--group-size", min=1, help="Of version 2: so many weights share a scale.")] = 64,
+    group_size: Annotated[Optional[int], typer.Option(
+        "--group-size", min=1, help="Of version 2: so many weights share a scale. Default: 64.")] = None,
     positions: PositionsOption = None,
 ) -> None:
     "Turn a model from one format into another, its vocabulary included."
     from llama2_nb.convert import convert as turn
     written = turn(find_model(source), target, version=version, dtype=dtype, group_size=group_size, positions=positions)
     for path in written:
-        if path.is_file(): print(f"{path}: {path.stat().st_size:,} bytes")
+        if path.is_file(): print(f"{_line(str(path))}: {path.stat().st_size:,} bytes")
 
 # %% ../nbs/09_cli.ipynb #c7d8d604
 @app.command(epilog="For example: llama2-nb download stories15M")

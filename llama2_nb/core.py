@@ -13,6 +13,7 @@ import json
 import os
 import re
 import reprlib
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from errno import EINVAL
@@ -41,6 +42,9 @@ def find_model(
     if model is None: return embedded_model()
     name = str(model)
     if os.path.exists(model): return Path(model)
+    if address := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://(huggingface\.co/)?", name):
+        give = f"give {'/'.join(name[address.end():].split('/')[:2])}" if address[1] else "download it first, and give its path"
+        raise CheckpointError(f"{name}: expected a path or a name, found an address: {give}")
     if name == "tales": return embedded_model()
     if name in NAMES or HUB_NAME.fullmatch(name) and not name.endswith(FILES) and not os.path.isdir(os.path.dirname(name)):
         from llama2_nb.hub import download   # chapter 19
@@ -49,11 +53,11 @@ def find_model(
     raise CheckpointError(f"{model}: expected a file or a known name ({', '.join(NAMES)}), found neither")
 
 def open_checkpoint(path: str | os.PathLike, positions: int | None = None, mmap: bool = True):   # → what has a config and weights
-    """A llama2.c file, or a Hugging Face folder (chapter 15). `positions`: the most that the model shall have;
-    None: as many as it has, of a folder 8192. Raises `CheckpointError`."""
+    """A llama2.c file, or a Hugging Face folder (chapter 15). `positions`: maximum context length;
+    None: the model's own, of a folder at most 8192. Raises `CheckpointError`."""
     if os.path.isdir(path):
         from llama2_nb.convert import Folder
-        return Folder.open(path, positions)
+        return Folder.open(path, positions, mmap)
     ckpt = Checkpoint.open(path, mmap=mmap)
     if positions is None: return ckpt
     if positions < 1: raise ValueError(f"positions: expected a whole number from 1 up, found {positions}")
@@ -280,7 +284,7 @@ class Llama:
         texts = [""] * len(prompts)
         if progress:
             from tqdm.auto import tqdm
-            complete = tqdm(complete, total=len(prompts), unit="text")
+            complete = tqdm(complete, total=len(prompts), unit="text", disable=not sys.stderr)
         for i, ids in complete: texts[i] = "".join(decode_stream(self.tokenizer, iter(ids)))
         return texts
 

@@ -447,7 +447,7 @@ def _records(job, prompts, todo, ledger, client, workers, batch_size, progress, 
         batches = ([(i, prompts[i]) for i in todo[at:at + size]] for at in range(0, len(todo), size))
         from tqdm.auto import tqdm
         done = len(prompts) - len(todo)
-        bar = stack.enter_context(tqdm(total=len(prompts), initial=done, unit="text", disable=not progress))
+        bar = stack.enter_context(tqdm(total=len(prompts), initial=done, unit="text", disable=not (progress and sys.stderr)))
         for task in run_batches(c, job, batches):
             if ledger: ledger.append(task.records)
             if tasks is not None: tasks.append(task)

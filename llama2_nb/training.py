@@ -32,6 +32,7 @@ try: import fcntl
 except ImportError: fcntl = None   # Windows
 
 import numpy as np
+import sys
 from threadpoolctl import threadpool_limits
 
 from .backprop import as_weights, cross_entropy, forward_rows, loss_and_grads
@@ -653,7 +654,7 @@ def train(
     run = prepare(out, data, Recipe(**settings), tokenizer, say, weights)
     t, r = run.t, run.t.recipe
     with (run.log, threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool, patience() as pressed,
-          tqdm(total=r.steps, initial=t.step, unit="step", disable=not progress) as bar):
+          tqdm(total=r.steps, initial=t.step, unit="step", disable=not (progress and sys.stderr)) as bar):
         while t.step < r.steps:
             began = time.perf_counter()
             loss = run.advance(pool)
