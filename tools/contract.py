@@ -9,10 +9,11 @@ import os
 import re
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 
-from llama2_nb import checkpoint, convert, dialogue, tokenizer, transformer
+from llama2_nb import checkpoint, tokenizer, transformer
 from llama2_nb.config import CheckpointError, file_size, parse_header
 from llama2_nb.sampling import Sampler
 from llama2_nb.tokenizer import TokenizerError
@@ -166,6 +167,7 @@ FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.j
 def judge_folder(path, data: bytes) -> str:   # path: of a folder whose other files are good
     """Put bytes into one file of a folder and open all of it: "vocabulary", or the refusal. Raises `AssertionError` for
     a refusal that is none, or a vocabulary whose parts contradict each other."""
+    from llama2_nb import convert, dialogue   # here, so that other judges don't carry them
     name = FILES[data[0] % len(FILES)] if data else FILES[0]
     before = {each: open(os.path.join(path, each), "rb").read() for each in FILES if os.path.exists(os.path.join(path, each))}
     if name == "tokenizer.model": os.unlink(os.path.join(path, "tokenizer.json"))   # or it would not be read
@@ -176,7 +178,7 @@ def judge_folder(path, data: bytes) -> str:   # path: of a folder whose other fi
             try:
                 convert.Folder.open(path)
                 tok = dialogue.open_vocabulary(path, 300)
-                dialogue.folder_templates(type(dialogue.Path())(path))
+                dialogue.folder_templates(Path(path))
                 ids = tok.encode("Once, \u00e9\U0001f98a <0x41>\n<|x|>", eos=True)
             except (CheckpointError, TokenizerError, dialogue.TemplateError) as e:
                 message = str(e)
@@ -198,6 +200,7 @@ def judge_folder(path, data: bytes) -> str:   # path: of a folder whose other fi
 
 def make_folder(path) -> None:
     "A good folder with a vocabulary of 300 pieces, as small as it can be."
+    from llama2_nb import convert, dialogue
     fixed = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
     rest = [b" ", b"O", b"n", b"On", b" O", b"c", b"e", b"ce"]
     tok = tokenizer.Tokenizer(fixed + rest, [0.0] * 259 + [-float(i) for i in range(len(rest))])

@@ -116,7 +116,9 @@ def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, work: str
     "In a process of its own: never returns."
     import atheris
     global contract
-    with atheris.instrument_imports(include=["llama2_nb", "contract"]): import contract
+    with atheris.instrument_imports(include=["llama2_nb", "contract"]):
+        import contract
+        if target == "folder": from llama2_nb import convert, dialogue   # noqa: F401, instrumented before a judge asks for them
     if plant: take_out(target)
     judge = {"tokenizer": contract.judge_vocabulary, "folder": contract.judge_folder}.get(target, contract.judge_checkpoint)
     seeds = contract.seed_files()
