@@ -167,6 +167,7 @@ def make_case(folder: Path, seeds: Path, rng: random.Random) -> tuple[list[str],
     names = [word for word in args if word and "\0" not in word and len(word) < 200 and not os.path.isabs(word) and ".." not in word]
     used = [path for path in (folder / name for name in names) if path.is_file()]
     used += list((folder / "folder").glob("*")) if "folder" in args else []
+    used = list(dict.fromkeys(used))
     damaged = []
     for path in rng.sample(used, min(len(used), rng.choice([0, 0, 1, 1, 1, 2]))):
         damaged.append(f"{path.relative_to(folder)}: {damage(path, rng)}")
