@@ -140,7 +140,7 @@ def main() -> int:
         for name, write in (writers(Path(folder)).items() if args.kills else ()):
             tests[name] = lambda row=(name, write): kills(*row, args.kills, rng)
         for name, command, options in [("a story", COMMAND, ["generate", "-n", "0", "-s", "1"]),
-                                       ("many stories", COMMAND, ["generate", "-n", "60", "-t", "3", "--count", "64"]),
+                                       ("many stories", COMMAND, ["generate", "-n", "60", "-t", "1.9", "--count", "64"]),
                                        ("control: no `main`", NAIVE_COMMAND, [])]:
             for test in (interrupts, closed_pipes) if args.interrupts else ():
                 tests[name, test] = lambda test=test, row=(name, command, options): test(*row, args.interrupts, rng)
