@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Iterable
 
 from .checkpoint import atomic_write, open_regular
-from .config import embedded_model
+from .config import embedded_model, other_format, parse_header
 
 # %% ../nbs/02_tokenizer.ipynb #daac8cb4
 BOS, EOS = 1, 2                                              # ids that begin and end a sequence
@@ -60,6 +60,11 @@ def _is_oldest_format(data: bytes) -> bool:
         position += 4 + length
     return position == len(data) > 0
 
+def _is_checkpoint(data: bytes) -> bool:
+    "Whether the bytes begin as a llama2.c checkpoint does."
+    try: return bool(parse_header(data[:256]))
+    except ValueError: return False
+
 def check_pieces(pieces: list[bytes]) -> None:
     """Raise `TokenizerError` unless the byte tokens are where the encoder looks for them,
     and a space is a token."""
@@ -84,6 +89,10 @@ def parse_vocabulary(
         scores, pieces = [], []
         for score, piece in _entries(data, longest, vocab_size): scores.append(score); pieces.append(piece)
     except TokenizerError:
+        if found := other_format(data[:256]):
+            raise TokenizerError(f"file: expected a tokenizer.bin, found {found[0]}") from None
+        if _is_checkpoint(data):
+            raise TokenizerError("file: expected a tokenizer.bin, found a llama2.c checkpoint") from None
         if not _is_oldest_format(data): raise
         raise TokenizerError("file: expected scores, found a vocabulary of the oldest format, "
                              "without them: export it again") from None
