@@ -83,9 +83,12 @@ class CheckedFiles(IndexDataCacheFile):
     def _load_data(self, name):
         return super()._load_data(name) if is_whole(self._data_path(name)) else None
 
-    def save(self, key, data): super().save(key, (self._source_stamp, key, data))
+    def save(self, key, data):
+        "Keep the compiled code of a key, with what it was made from."
+        super().save(key, (self._source_stamp, key, data))
 
     def load(self, key):
+        "The compiled code of a key, or None."
         stamp, saved_key, data = super().load(key) or (None, None, None)
         if stamp == self._source_stamp and saved_key == key: return data
         return None   # two processes that compile at the same time may use the same name
@@ -113,6 +116,7 @@ class CheckedCache(NullCache):
     def __init__(self, f): self._places = _places(f)
 
     def load_overload(self, sig, target_context):
+        "The compiled function of a signature, from the first place that has it whole; None: compile it."
         for place in self._places:
             try: found = place.load_overload(sig, target_context)
             except Exception: found = None   # written whole, but by another version
@@ -121,6 +125,7 @@ class CheckedCache(NullCache):
         return None
 
     def save_overload(self, sig, data) -> None:
+        "Keep a compiled function in the first place that can be written; where none can, say so once."
         problem = None
         for place in self._places:
             try: return place.save_overload(sig, data)

@@ -52,6 +52,7 @@ def compile_template(source: str):   # → a Jinja template
         "`{% generation %}` marks what a model is trained to write; here its contents are text like any other."
         tags = {"generation"}
         def parse(self, parser):
+            "The contents of the tag, as they are."
             line = next(parser.stream).lineno
             return Scope(parser.parse_statements(["name:endgeneration"], drop_needle=True)).set_lineno(line)
 

@@ -94,7 +94,8 @@ class Helpers:
             for _ in range(wanted - len(self.alive)): _thread.start_new_thread(self.serve, (self.calls,))
         except RuntimeError: pass   # too many threads, or the interpreter is shutting down
 
-    def serve(self, calls: SimpleQueue) -> None:   # a helper's life
+    def serve(self, calls: SimpleQueue) -> None:
+        "A helper's life: compute parts of a call, as long as there are some, and wait for the next call."
         if len(self.alive) >= self.most: return    # two calls began the same one
         self.alive.append(_thread.get_ident())
         while True:
@@ -136,6 +137,7 @@ class OneBlasThread:
         self.before = {}        # a key of its own → (library, number of threads to give back)
 
     def enter(self) -> None:
+        "Take all BLAS threads but one away, until `leave`."
         if self.libraries is None: self.libraries = find_blas()
         mine = self.inside.setdefault(_thread.get_ident(), {})
         for library in self.libraries:
@@ -146,12 +148,14 @@ class OneBlasThread:
     def is_limited(self) -> bool: "Is this thread between the two?"; return _thread.get_ident() in self.inside
 
     def leave(self) -> None:
+        "This thread needs no limit any more; the last one to say so gives the threads back."
         me = _thread.get_ident()
         for entry in self.inside.get(me, {}).items(): self.before[object()] = entry
         self.inside.pop(me, None)
         if not self.inside: self.give_back()
 
     def give_back(self) -> None:
+        "Let BLAS have as many threads as before."
         for key in list(self.before):
             library, n = self.before.get(key, (None, 0))   # another thread may have done it
             if library and library.get_num_threads() == 1: library.set_num_threads(n)
