@@ -309,7 +309,7 @@ class Transformer:
         if self.kernels and trace is None: return self.kernels.forward(tokens, cache, last_only)
         keep = ((lambda name, value: None) if trace is None
                 else (lambda name, value: trace.setdefault(name, []).append(value)))
-        small = self.config.dim * self.config.hidden_dim <= 2**16
+        small = len(tokens) < 64 and self.config.dim * self.config.hidden_dim <= 2**16   # products that are short
         try:
             if small or len(tokens) == 1 or isinstance(cache, KVCaches): BLAS.enter()
             hidden = run_blocks(self.weights, tokens, cache, self._frequencies, keep)
