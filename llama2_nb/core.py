@@ -214,7 +214,7 @@ class Llama:
         return cls(transformer, open_tokenizer(path, tokenizer, transformer.config.vocab_size), path)
 
     def limit(self, steps: int | None = None) -> int:
-        """Positions that a text may use. None: 256, as llama2.c; all 512 of the embedded model, whose stories end
+        """Positions that a text may use. None: 256, as llama2.c; all 512 of the bundled model, whose stories end
         by themselves. A text was cut, rather than ended by the model, if and only if it has `limit` ids after BOS.
         Raises `ValueError`."""
         whole = steps is None and self.path == embedded_model()
