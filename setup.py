@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import Distribution, setup
+from setuptools import Distribution, find_packages, setup
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
@@ -39,7 +39,7 @@ setup(
     license="MIT",
     url=cfg["git_url"],
     keywords=words("keywords"),
-    packages=[cfg["lib_path"]],
+    packages=find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
     package_data={cfg["lib_path"]: ["models/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),

@@ -23,7 +23,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = "22_playground"
+NOTEBOOK = "52_playground"
 # runs in any page that takes it for HTML
 HOSTILE = """<script>window.broken=1</script><img src=x onerror="window.broken=1">"""
 

@@ -27,7 +27,12 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import distributed, huggingface_hub, jinja2, tokenizers, tqdm   # before any fork, or each case would import them anew
-from llama2_nb import bench, cli, convert, dialogue, hub, kernels, quantize, scale, training
+from llama2_nb import bench, cli, hub, scale
+from llama2_nb.formats import huggingface as convert
+from llama2_nb.formats import vocabularies as dialogue
+from llama2_nb.compiled import kernels
+from llama2_nb.storage import int8 as quantize
+from llama2_nb.training.train import train as training
 
 SECONDS, MEMORY = 30, 2**30
 WORDS = ["", "-", "--", "0", "1", "-1", "2", "3", "1.5", "1e400", "nan", "9" * 20, "x", "é🦊", "\udcff", "a\nb", "\x1b[2Jx",

@@ -2,7 +2,7 @@
 
 The two readers know nothing of the package. They walk through a file from its first byte to its last, as the format
 says, and answer with what it holds, or with None if it must be refused. The two judges hold the package against them.
-`tools/fuzz.py` and `nbs/34_hostile.ipynb` feed the judges.
+`tools/fuzz.py` and `nbs/64_hostile.ipynb` feed the judges.
 """
 import json
 import os
@@ -167,7 +167,8 @@ FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.j
 def judge_folder(path, data: bytes) -> str:   # path: of a folder whose other files are good
     """Put bytes into one file of a folder and open all of it: "vocabulary", or the refusal. Raises `AssertionError` for
     a refusal that is none, or a vocabulary whose parts contradict each other."""
-    from llama2_nb import convert, dialogue   # here, so that other judges don't carry them
+    from llama2_nb.formats import huggingface as convert
+    from llama2_nb.formats import vocabularies as dialogue   # here, so that other judges don't carry them
     name = FILES[data[0] % len(FILES)] if data else FILES[0]
     before = {each: open(os.path.join(path, each), "rb").read() for each in FILES if os.path.exists(os.path.join(path, each))}
     if name == "tokenizer.model": os.unlink(os.path.join(path, "tokenizer.json"))   # or it would not be read
@@ -200,7 +201,8 @@ def judge_folder(path, data: bytes) -> str:   # path: of a folder whose other fi
 
 def make_folder(path) -> None:
     "A good folder with a vocabulary of 300 pieces, as small as it can be."
-    from llama2_nb import convert, dialogue
+    from llama2_nb.formats import huggingface as convert
+    from llama2_nb.formats import vocabularies as dialogue
     fixed = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
     rest = [b" ", b"O", b"n", b"On", b" O", b"c", b"e", b"ce"]
     tok = tokenizer.Tokenizer(fixed + rest, [0.0] * 259 + [-float(i) for i in range(len(rest))])

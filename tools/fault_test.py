@@ -19,7 +19,7 @@ import numpy as np
 
 from llama2_nb.checkpoint import Checkpoint, write_checkpoint
 from llama2_nb.config import Config, embedded_model, tensor_shapes
-from llama2_nb.quantize import quantize_checkpoint
+from llama2_nb.storage.int8 import quantize_checkpoint
 from llama2_nb.tokenizer import Tokenizer
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None   # a kill, unlike a power cut, asks nothing of the disk

@@ -23,7 +23,7 @@ except ImportError:
     !git clone -q --depth 1 {REPO} book
     %pip install -q "./book[chapters]"
 if os.path.isdir("book/nbs"): os.chdir("book/nbs")"""
-TRIED = "01_checkpoint"   # reads fixtures that lie beside it
+TRIED = "02_checkpoint"   # reads fixtures that lie beside it
 
 
 def with_cell(notebook: dict) -> dict:

@@ -106,7 +106,9 @@ def reword(data: bytes, rng: random.Random) -> bytes:
 
 def take_out(target: str) -> None:
     "Remove one check of the loader."
-    from llama2_nb import config, dialogue, quantize, tokenizer
+    from llama2_nb import config, tokenizer
+    from llama2_nb.formats import vocabularies as dialogue
+    from llama2_nb.storage import int8 as quantize
     module, name = {"checkpoint": (config, "check_config"), "versioned": (quantize, "check_scales"),
                     "tokenizer": (tokenizer, "check_pieces"), "folder": (dialogue, "short")}[target]
     setattr(module, name, lambda *args: args[0] if target == "folder" else None)
@@ -118,7 +120,8 @@ def fuzz(target: str, folder: Path, seconds: int, counters: mmap.mmap, work: str
     global contract
     with atheris.instrument_imports(include=["llama2_nb", "contract"]):
         import contract
-        if target == "folder": from llama2_nb import convert, dialogue   # noqa: F401, instrumented before a judge asks for them
+        if target == "folder":   # instrumented before a judge asks for them
+            from llama2_nb.formats import huggingface, vocabularies   # noqa: F401
     if plant: take_out(target)
     judge = {"tokenizer": contract.judge_vocabulary, "folder": contract.judge_folder}.get(target, contract.judge_checkpoint)
     seeds = contract.seed_files()

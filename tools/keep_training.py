@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Keep what 14_training shows of the built-in model's training, from the folder in which it was made.
+"""Keep what 22_training shows of the built-in model's training, from the folder in which it was made.
 
 Usage: python tools/keep_training.py FOLDER [STORIES]
 Writes nbs/fixtures/training_log.jsonl: the log, its numbers shortened, and for each model that was kept the loss on
@@ -15,9 +15,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from llama2_nb.core import Llama
-from llama2_nb.tales import draw
+from llama2_nb.training.tales import draw
 from llama2_nb.tokenizer import BOS
-from llama2_nb.training import copying, read_log, text_nats
+from llama2_nb.training.train import copying, read_log, text_nats
 
 TARGET = Path(__file__).resolve().parent.parent / "nbs/fixtures/training_log.jsonl"
 RARE = 0.004   # a token is rare if at most such a share of all tokens is one: most of names and things

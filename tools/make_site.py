@@ -28,7 +28,7 @@ SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 REPO, BRANCH = SETTINGS["DEFAULT"]["git_url"], SETTINGS["DEFAULT"]["branch"]
 SLUG = REPO.removeprefix("https://github.com/")
 PARTS = {"0": "From bytes to a story", "1": "Faster, smaller, trained", "2": "Pictures and playgrounds", "3": "Appendices"}
-NEEDS_KERNEL = "run this cell to use it"   # what a widget is called where there is none (21_widgets)
+NEEDS_KERNEL = "run this cell to use it"   # what a widget is called where there is none (51_widgets)
 WIDE = 100                                 # characters: text output with longer lines is wrapped
 MATHJAX = ["tex-chtml.js", "input/tex/extensions/textmacros.js", "output/chtml/fonts/woff-v2/"]   # of the package's 24 MB, what its pages ask for
 
@@ -104,9 +104,9 @@ def badges(name: str) -> dict:
 # ---- exercises -------------------------------------------------------------------------------------
 
 def solutions(pictures: dict[str, bytes] | None = None) -> dict[tuple[str, str], str]:
-    "(chapter's number, exercise's number) → the answer as Markdown, from 31_solutions; `pictures` gets its pictures by path."
+    "(chapter's number, exercise's number) → the answer as Markdown, from 61_solutions; `pictures` gets its pictures by path."
     answers, chapter, exercise = {}, None, None
-    for cell in read(NOTEBOOKS / "31_solutions.ipynb"):
+    for cell in read(NOTEBOOKS / "61_solutions.ipynb"):
         directives, text = source(cell)
         if "hide" in directives: continue
         if cell["cell_type"] == "code":
@@ -331,7 +331,7 @@ def write_pages() -> None:
         write_notebook(path.stem, page(path, answers))
         if exported := next((m[1] for c in read(path) if (m := re.search(r"^#\|\s*default_exp (\w+)", c["source"], re.M))), None):
             modules[exported] = path
-    if answers: raise SystemExit(f"31_solutions answers exercises that no chapter has: {sorted(answers)}")
+    if answers: raise SystemExit(f"61_solutions answers exercises that no chapter has: {sorted(answers)}")
     command = modules.pop("cli", None)
     for module, path in modules.items():
         (PAGES / f"api/{module}.md").write_text(module_page(path, module), encoding="utf-8")

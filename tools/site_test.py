@@ -189,7 +189,7 @@ def walk(chromium: str, base: str, names: list[str], shots: Path) -> list[str]:
 def check_search(browser, base: str) -> list[str]:
     "Does the search find a word of the book, a function and nothing for nonsense?"
     page, problems = browser.new_page(), []
-    for word, expected in {"nucleus": "07_sampling.html", "rope_cos_sin": "api/rope.html", "xqzzq": None}.items():
+    for word, expected in {"nucleus": "08_sampling.html", "rope_cos_sin": "api/rope.html", "xqzzq": None}.items():
         page.goto(f"{base}search.html?q={word}")
         page.wait_for_function("document.querySelector('#search-results .search-summary')?.textContent.match(/found|did not match/)")
         found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
