@@ -1,4 +1,5 @@
 """Package llama2_nb. Everything about it stands in settings.ini; this file only hands it over."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -15,9 +16,23 @@ def words(key: str) -> list[str]:
     return cfg.get(key, "").split()
 
 
-names = ("fast", "scale", "chapters", "notebook", "dev", "playground", "browser", "docs", "release", "oracles", "fuzz")
+names = (
+    "fast",
+    "scale",
+    "chapters",
+    "notebook",
+    "dev",
+    "playground",
+    "browser",
+    "docs",
+    "release",
+    "oracles",
+    "fuzz",
+)
 extras = {name: words(f"{name}_requirements") for name in names}
-extras["chapters"] += extras["dev"]                        # the chapters test themselves, and that takes nbdev and its kin
+extras["chapters"] += extras[
+    "dev"
+]  # the chapters test themselves, and that takes nbdev and its kin
 extras["notebook"] += words("chapters_requirements")
 extras["dev"] = extras["notebook"] + extras["dev"]
 extras["docs"] = extras["chapters"] + extras["docs"]
@@ -25,7 +40,7 @@ extras["browser"] = extras["playground"] + extras["browser"]
 
 
 class Project(Distribution):
-    has_data = Distribution.has_data_files   # the name under which an editable install looks for it
+    has_data = Distribution.has_data_files  # the name under which an editable install looks for it
 
 
 setup(
@@ -44,9 +59,21 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     # where Voilà looks for templates: a page that asks nothing of the network
-    data_files=[("share/jupyter/voila/templates/llama2_nb", ["llama2_nb/voila/conf.json", "llama2_nb/voila/index.html.j2"])],
+    data_files=[
+        (
+            "share/jupyter/voila/templates/llama2_nb",
+            ["llama2_nb/voila/conf.json", "llama2_nb/voila/index.html.j2"],
+        )
+    ],
     extras_require=extras,
-    entry_points={"console_scripts": words("console_scripts"), "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
-    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Education", "Programming Language :: Python :: 3"],
+    entry_points={
+        "console_scripts": words("console_scripts"),
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Education",
+        "Programming Language :: Python :: 3",
+    ],
     zip_safe=False,
 )

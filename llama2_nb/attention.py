@@ -13,19 +13,31 @@ from .ops import softmax
 
 # %% ../nbs/05_attention.ipynb #3809a0c6
 def attention(
-    q: np.ndarray,   # (T, n_heads, head_size) turned queries of the last T positions; of B texts: (B * T, ...)
-    k: np.ndarray,   # (n_kv_heads, S, head_size) turned keys of all S positions, S ≥ T; of B texts: (B, ...)
-    v: np.ndarray,   # (n_kv_heads, S, head_size) values of all S positions; of B texts: (B, ...)
-) -> tuple[np.ndarray, np.ndarray]:   # as q, and the weights (n_heads, T, S); of B texts: (B, n_heads, T, S)
-    "Causal grouped-query attention: query head h reads key/value head h // (n_heads / n_kv_heads)."
+    # (T, n_heads, head_size) turned queries of the last T positions; of B texts: (B *
+    # T, ...)
+    q: np.ndarray,
+    # (n_kv_heads, S, head_size) turned keys of all S positions, S ≥ T; of B texts: (B,
+    # ...)
+    k: np.ndarray,
+    # (n_kv_heads, S, head_size) values of all S positions; of B texts: (B, ...)
+    v: np.ndarray,
+    # as q, and the weights (n_heads, T, S); of B texts: (B, n_heads, T, S)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Causal grouped-query attention: query head h reads key/value head h //
+    (n_heads / n_kv_heads).
+    """
     (*B, n_kv_heads, S, head_size), n_heads = k.shape, q.shape[1]
     T = len(q) // B[0] if B else len(q)
-    rows = n_heads // n_kv_heads * T                                    # queries that share a key/value head
-    q = q.reshape(*B, T, n_heads, head_size).swapaxes(-3, -2).reshape(*B, n_kv_heads, rows, head_size)
-    scores = q @ k.swapaxes(-2, -1)                                     # (n_kv_heads, rows, S)
-    scores *= np.float32(head_size ** -0.5)
-    if T > 1:                                                           # one last position sees everything
-        future = np.arange(S) > np.arange(S - T, S)[:, None]            # (T, S)
+    rows = n_heads // n_kv_heads * T  # queries that share a key/value head
+    q = (
+        q.reshape(*B, T, n_heads, head_size)
+        .swapaxes(-3, -2)
+        .reshape(*B, n_kv_heads, rows, head_size)
+    )
+    scores = q @ k.swapaxes(-2, -1)  # (n_kv_heads, rows, S)
+    scores *= np.float32(head_size**-0.5)
+    if T > 1:  # one last position sees everything
+        future = np.arange(S) > np.arange(S - T, S)[:, None]  # (T, S)
         np.copyto(scores.reshape(*B, n_heads, T, S), -np.inf, where=future)
     weights = softmax(scores)
     out = (weights @ v).reshape(*B, n_heads, T, head_size).swapaxes(-3, -2)
@@ -33,53 +45,82 @@ def attention(
 
 # %% ../nbs/05_attention.ipynb #898c51cb
 class KVCache:
-    "Turned keys, and values, of the positions so far, in every layer: the memory of one session."
+    """Turned keys, and values, of the positions so far, in every layer: the memory
+    of one session.
+    """
 
-    def __init__(self, config: Config, k: np.ndarray | None = None, v: np.ndarray | None = None):
+    def __init__(
+        self, config: Config, k: np.ndarray | None = None, v: np.ndarray | None = None
+    ):
         shape = config.n_layers, config.n_kv_heads, config.seq_len, config.head_size
-        self.config, self.pos = config, 0   # pos: how many positions are filled
-        self.k = np.zeros(shape, np.float32) if k is None else k   # or memory that someone else owns
+        self.config, self.pos = config, 0  # pos: how many positions are filled
+        # or memory that someone else owns
+        self.k = np.zeros(shape, np.float32) if k is None else k
         self.v = np.zeros(shape, np.float32) if v is None else v
 
     @property
-    def room(self) -> int: "Positions that are left."; return self.config.seq_len - self.pos
+    def room(self) -> int:
+        "Positions that are left."
+        return self.config.seq_len - self.pos
 
-    def positions(self, n: int) -> np.ndarray: "(n,) the next ones."; return np.arange(self.pos, self.pos + n)
-    def advance(self, n: int) -> None: "Count n more positions as filled."; self.pos += n
+    def positions(self, n: int) -> np.ndarray:
+        "(n,) the next ones."
+        return np.arange(self.pos, self.pos + n)
 
-    def append(self, layer: int,
-               k: np.ndarray,   # (T, n_kv_heads, head_size) of T new positions
-               v: np.ndarray,   # (T, n_kv_heads, head_size)
-               ) -> tuple[np.ndarray, np.ndarray]:   # two views (n_kv_heads, pos + T, head_size)
-        "Write a layer's new keys and values behind the old ones and return all of them; `pos` stays."
+    def advance(self, n: int) -> None:
+        "Count n more positions as filled."
+        self.pos += n
+
+    def append(
+        self,
+        layer: int,
+        k: np.ndarray,  # (T, n_kv_heads, head_size) of T new positions
+        v: np.ndarray,  # (T, n_kv_heads, head_size)
+        # two views (n_kv_heads, pos + T, head_size)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Write a layer's new keys and values behind the old ones and return all of
+        them; `pos` stays.
+        """
         end = self.pos + len(k)
-        self.k[layer, :, self.pos:end], self.v[layer, :, self.pos:end] = k.swapaxes(0, 1), v.swapaxes(0, 1)
+        self.k[layer, :, self.pos : end], self.v[layer, :, self.pos : end] = (
+            k.swapaxes(0, 1),
+            v.swapaxes(0, 1),
+        )
         return self.k[layer, :, :end], self.v[layer, :, :end]
 
     def rewind(self, pos: int) -> None:
-        "Forget all positions from `pos` on. Raises `ValueError` if there are not so many."
-        if not 0 <= pos <= self.pos: raise ValueError(f"pos: expected 0 to {self.pos}, found {pos}")
+        """Forget all positions from `pos` on. Raises `ValueError` if there are not
+        so many.
+        """
+        if not 0 <= pos <= self.pos:
+            raise ValueError(f"pos: expected 0 to {self.pos}, found {pos}")
         self.pos = pos
 
 # %% ../nbs/05_attention.ipynb #9ee64cfe
 def attention_many(
-    q: np.ndarray,         # (B, n_heads, head_size) turned query of the last position of each of B sessions
-    k: np.ndarray,         # (B, n_kv_heads, S, head_size) turned keys; S positions are in the longest session
-    v: np.ndarray,         # (B, n_kv_heads, S, head_size)
-    lengths: np.ndarray,   # (B,) positions in each session
-) -> tuple[np.ndarray, np.ndarray]:   # (B, n_heads, head_size) and the weights (B, n_heads, S)
+    # (B, n_heads, head_size) turned query of the last position of each of B sessions
+    q: np.ndarray,
+    # (B, n_kv_heads, S, head_size) turned keys; S positions are in the longest session
+    k: np.ndarray,
+    v: np.ndarray,  # (B, n_kv_heads, S, head_size)
+    lengths: np.ndarray,  # (B,) positions in each session
+    # (B, n_heads, head_size) and the weights (B, n_heads, S)
+) -> tuple[np.ndarray, np.ndarray]:
     "`attention` for the last positions of several sessions."
     (B, n_heads, head_size), (_, n_kv_heads, S, _) = q.shape, k.shape
-    q = q.reshape(B, n_kv_heads, -1, head_size)                         # queries that share a key/value head
-    scores = q @ k.swapaxes(2, 3) * np.float32(head_size ** -0.5)       # (B, n_kv_heads, rows, S)
-    behind = np.arange(S) >= lengths[:, None]                           # (B, S)
+    q = q.reshape(B, n_kv_heads, -1, head_size)  # queries that share a key/value head
+    # (B, n_kv_heads, rows, S)
+    scores = q @ k.swapaxes(2, 3) * np.float32(head_size**-0.5)
+    behind = np.arange(S) >= lengths[:, None]  # (B, S)
     np.copyto(scores, -np.inf, where=behind[:, None, None])
     weights = softmax(scores)
     return (weights @ v).reshape(B, n_heads, head_size), weights.reshape(B, n_heads, S)
 
 # %% ../nbs/05_attention.ipynb #deba817f
 class KVCaches:
-    "The caches of up to n sessions that write side by side; `sessions` are those at work."
+    """The caches of up to n sessions that write side by side; `sessions` are those
+    at work.
+    """
 
     def __init__(self, config: Config, n: int):
         shape = n, config.n_layers, config.n_kv_heads, config.seq_len, config.head_size
@@ -97,20 +138,37 @@ class KVCaches:
         last = self.sessions.pop()
         if i < len(self.sessions):
             here, n = self.sessions[i], last.pos
-            here.k[:, :, :n], here.v[:, :, :n], here.pos = last.k[:, :, :n], last.v[:, :, :n], n
+            here.k[:, :, :n], here.v[:, :, :n], here.pos = (
+                last.k[:, :, :n],
+                last.v[:, :, :n],
+                n,
+            )
 
     @property
-    def pos(self) -> np.ndarray: "(B,) of each."; return np.array([s.pos for s in self.sessions], np.int64)
+    def pos(self) -> np.ndarray:
+        "(B,) of each."
+        return np.array([s.pos for s in self.sessions], np.int64)
+
     @pos.setter
     def pos(self, pos: np.ndarray) -> None:
-        for session, p in zip(self.sessions, pos): session.pos = int(p)
+        for session, p in zip(self.sessions, pos):
+            session.pos = int(p)
 
     @property
-    def room(self) -> int: "Positions that all have left."; return min((s.room for s in self.sessions), default=0)
-    def positions(self, n: int) -> np.ndarray: "(B,) the next of each; n is B."; return self.pos
-    def advance(self, n: int) -> None: "One more position in each."; self.pos = self.pos + 1
+    def room(self) -> int:
+        "Positions that all have left."
+        return min((s.room for s in self.sessions), default=0)
 
-    def append(self, layer: int, k: np.ndarray, v: np.ndarray):   # k, v: (B, n_kv_heads, head_size), one position each
+    def positions(self, n: int) -> np.ndarray:
+        "(B,) the next of each; n is B."
+        return self.pos
+
+    def advance(self, n: int) -> None:
+        "One more position in each."
+        self.pos = self.pos + 1
+
+    # k, v: (B, n_kv_heads, head_size), one position each
+    def append(self, layer: int, k: np.ndarray, v: np.ndarray):
         "As `KVCache.append`, for all sessions; gives what `attention_many` takes."
         B, pos = len(self.sessions), self.pos
         self.k[np.arange(B), layer, :, pos], self.v[np.arange(B), layer, :, pos] = k, v

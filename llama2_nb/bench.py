@@ -33,51 +33,73 @@ from .tokenizer import Tokenizer, find_tokenizer
 from .transformer import Transformer
 
 # %% ../nbs/66_bench.ipynb #5b3d600b
-SHAPES = {"260K": Config(64, 172, 5, 8, 4, 512, 512), "15M": Config(288, 768, 6, 6, 6, 32000, 256),
-          "42M": Config(512, 1376, 8, 8, 8, 32000, 1024), "110M": Config(768, 2048, 12, 12, 12, 32000, 1024)}
+SHAPES = {
+    "260K": Config(64, 172, 5, 8, 4, 512, 512),
+    "15M": Config(288, 768, 6, 6, 6, 32000, 256),
+    "42M": Config(512, 1376, 8, 8, 8, 32000, 1024),
+    "110M": Config(768, 2048, 12, 12, 12, 32000, 1024),
+}
+
 
 def write_random(path: str | os.PathLike, c: Config) -> None:
     "A checkpoint of this shape, always with the same numbers, and a vocabulary beside it."
     rng = np.random.default_rng(0)
-    write_checkpoint(path, c, {name: np.ones(shape, np.float32) if "rms" in name else
-                               rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-                               for name, shape in tensor_shapes(c).items()})
+    write_checkpoint(
+        path,
+        c,
+        {
+            name: np.ones(shape, np.float32)
+            if "rms" in name
+            else rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+            for name, shape in tensor_shapes(c).items()
+        },
+    )
     pieces = [b"<unk>", b"\n<s>\n", b"\n</s>\n", *(b"<0x%02X>" % i for i in range(256)), b" "]
     pieces += [b"word%d" % i for i in range(len(pieces), c.vocab_size)]
     Tokenizer(pieces, [0.0] * len(pieces)).write(Path(path).parent / f"tok{c.vocab_size}.bin")
 
 # %% ../nbs/66_bench.ipynb #e4a4bdf0
-Feed = Callable[..., int]   # feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins. feed.write(token, n): n more
+# feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins. feed.write(token, n): n
+# more
+Feed = Callable[..., int]
+
 
 def feed_model(model: Transformer) -> Feed:
     "A `Feed` of one of our models, with a cache of its own."
     cache = None
+
     def feed(ids: list[int], fresh: bool = False) -> int:
         nonlocal cache
-        if fresh:   # the memory stays, as it does in a peer
+        if fresh:  # the memory stays, as it does in a peer
             cache = cache or model.new_cache()
             cache.rewind(0)
         return int(model.forward(ids, cache, last_only=True)[-1].argmax())
-    def write(token: int, n: int) -> None:   # as `write_tokens` does
+
+    def write(token: int, n: int) -> None:  # as `write_tokens` does
         while n > 0:
             *_, (token,) = new = next_ids(model, [token], cache, [greedy], n)
             n -= len(new)
+
     greedy, feed.write = Sampler(temperature=0), write
     return feed
 
-def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, float]:   # tokens a second
+
+# tokens a second
+def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, float]:
     "How fast `steps` tokens are written after the first, and a prompt of `prompt` tokens is read."
     token = feed([3], True)
     began = time.perf_counter()
-    if hasattr(feed, "write"): feed.write(token, steps)
+    if hasattr(feed, "write"):
+        feed.write(token, steps)
     else:
-        for _ in range(steps): token = feed([token])
+        for _ in range(steps):
+            token = feed([token])
     middle = time.perf_counter()
     feed([3 + i % (vocab_size - 3) for i in range(prompt)], True)
     return dict(generation=steps / (middle - began), prompt=prompt / (time.perf_counter() - middle))
 
 # %% ../nbs/66_bench.ipynb #e4a4bdf1
-def sixteen_rate(model: Transformer, steps: int) -> float:   # tokens a second, of all together
+def sixteen_rate(model: Transformer, steps: int) -> float:  # tokens a second, of all together
     "How fast sixteen texts grow side by side."
     caches, samplers = model.new_caches(16), [Sampler(temperature=0) for _ in range(16)]
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
@@ -87,83 +109,143 @@ def sixteen_rate(model: Transformer, steps: int) -> float:   # tokens a second, 
         left -= len(new)
     return 16 * steps / (time.perf_counter() - began)
 
-def first_token(path: str | os.PathLike, prompt: int, **options) -> float:   # seconds
+
+def first_token(path: str | os.PathLike, prompt: int, **options) -> float:  # seconds
     "From a closed file to the first token behind a prompt."
     began = time.perf_counter()
     with open_checkpoint(path) as ckpt:
         feed_model(Transformer(ckpt, **options))([3] * prompt, True)
         return time.perf_counter() - began
 
-def unique_memory() -> int | None:   # bytes; None where the system doesn't say
+
+def unique_memory() -> int | None:  # bytes; None where the system doesn't say
     "Memory that only this process has."
-    try: text = Path("/proc/self/smaps_rollup").read_text()
-    except OSError: return None
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text()
+    except OSError:
+        return None
     return 1024 * sum(int(kb) for kb in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.M))
 
 # %% ../nbs/66_bench.ipynb #308bfe08
 def _run(command: list[str], name: str, **environment: str) -> subprocess.CompletedProcess:
-    try: return subprocess.run(command, capture_output=True, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, timeout=600)
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+        )
     except (OSError, subprocess.TimeoutExpired) as e:
-        raise ValueError(f"{name}: can't be run: {getattr(e, 'strerror', None) or 'no end within ten minutes'}") from None
+        raise ValueError(
+            f"{name}: can't be run: {getattr(e, 'strerror', None) or 'no end within ten minutes'}"
+        ) from None
+
 
 def _complaint(done: subprocess.CompletedProcess) -> str:
-    "Why a process failed: the last line on stderr, and the signal or the exit status with which it ended."
+    """Why a process failed: the last line on stderr, and the signal or the exit status with
+    which it ended.
+    """
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     if done.returncode < 0:
-        try: end = f"it was ended by {signal.Signals(-done.returncode).name}"
-        except ValueError: end = f"it was ended by signal {-done.returncode}"
-    else: end = f"it ended with status {done.returncode}" if done.returncode else ""
-    if not lines: return end or "nothing"
+        try:
+            end = f"it was ended by {signal.Signals(-done.returncode).name}"
+        except ValueError:
+            end = f"it was ended by signal {-done.returncode}"
+    else:
+        end = f"it ended with status {done.returncode}" if done.returncode else ""
+    if not lines:
+        return end or "nothing"
     return f"{lines[-1]} ({end})" if end else lines[-1]
+
 
 def _need_file(path: str | os.PathLike, peer: str) -> None:
     "Raise `ValueError` for a folder, which peers can't read."
     if os.path.isdir(path):
-        raise ValueError(f"peer {peer}: expected a llama2.c file, found a folder: {path} "
-                         f"(llama2-nb convert {path} OUT.bin makes one)")
+        raise ValueError(
+            f"peer {peer}: expected a llama2.c file, found a folder: {path} "
+            f"(llama2-nb convert {path} OUT.bin makes one)"
+        )
 
-def run_llama2c(binary: str, path: str | os.PathLike, steps: int, threads: int) -> float:   # tokens a second
+
+# tokens a second
+def run_llama2c(binary: str, path: str | os.PathLike, steps: int, threads: int) -> float:
     "What a llama2.c binary reports. Raises `ValueError` if it can't be run or reports nothing."
     _need_file(path, binary)
-    with Checkpoint.open(path) as ckpt: vocabulary = find_tokenizer(path, ckpt.config.vocab_size)
+    with Checkpoint.open(path) as ckpt:
+        vocabulary = find_tokenizer(path, ckpt.config.vocab_size)
     command = [binary, str(path), "-z", str(vocabulary), "-t", "0", "-n", str(steps + 1), "-i", "a"]
     done = _run(command, binary, OMP_NUM_THREADS=str(threads))
     found = re.search(r"achieved tok/s: ([0-9.]+)", done.stderr.decode("utf-8", "replace"))
     rate = float(found[1]) if found and re.fullmatch(r"\d+(\.\d*)?", found[1]) else 0.0
-    if done.returncode or not rate: raise ValueError(f"{binary}: expected a line 'achieved tok/s: …', found {_complaint(done)}")
+    if done.returncode or not rate:
+        raise ValueError(f"{binary}: expected a line 'achieved tok/s: …', found {_complaint(done)}")
     return rate
 
 # %% ../nbs/66_bench.ipynb #308bfe10
-GGUF_NAMES = dict(token_embedding_table="token_embd", rms_att_weight="attn_norm", wq="attn_q", wk="attn_k", wv="attn_v", wo="attn_output",
-                  rms_ffn_weight="ffn_norm", w1="ffn_gate", w2="ffn_down", w3="ffn_up", rms_final_weight="output_norm", wcls="output")
+GGUF_NAMES = dict(
+    token_embedding_table="token_embd",
+    rms_att_weight="attn_norm",
+    wq="attn_q",
+    wk="attn_k",
+    wv="attn_v",
+    wo="attn_output",
+    rms_ffn_weight="ffn_norm",
+    w1="ffn_gate",
+    w2="ffn_down",
+    w3="ffn_up",
+    rms_final_weight="output_norm",
+    wcls="output",
+)
+
 
 def in_floats(m) -> np.ndarray:
     "A tensor of a checkpoint, int8 or not, as float32."
     return m if isinstance(m, np.ndarray) else m.dequantize()
 
+
 def write_gguf(path: str | os.PathLike, ckpt: Checkpoint) -> None:
-    "The checkpoint for llama.cpp, without a vocabulary; an int8 one as Q8_0 in llama.cpp's groups of 32. Needs the package gguf."
+    """The checkpoint for llama.cpp, without a vocabulary; an int8 one as Q8_0 in llama.cpp's
+    groups of 32. Needs the package gguf.
+    """
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
+
     c, out = ckpt.config, GGUFWriter(str(path), "llama")
-    for add, value in ((out.add_embedding_length, c.dim), (out.add_feed_forward_length, c.hidden_dim), (out.add_block_count, c.n_layers),
-                       (out.add_head_count, c.n_heads), (out.add_head_count_kv, c.n_kv_heads), (out.add_context_length, c.seq_len),
-                       (out.add_layer_norm_rms_eps, 1e-5), (out.add_vocab_size, c.vocab_size), (out.add_tokenizer_model, "none")): add(value)
+    for add, value in (
+        (out.add_embedding_length, c.dim),
+        (out.add_feed_forward_length, c.hidden_dim),
+        (out.add_block_count, c.n_layers),
+        (out.add_head_count, c.n_heads),
+        (out.add_head_count_kv, c.n_kv_heads),
+        (out.add_context_length, c.seq_len),
+        (out.add_layer_norm_rms_eps, 1e-5),
+        (out.add_vocab_size, c.vocab_size),
+        (out.add_tokenizer_model, "none"),
+    ):
+        add(value)
+
     def add_tensor(name: str, m) -> None:
         q8 = {} if isinstance(m, np.ndarray) else dict(raw_dtype=GGMLQuantizationType.Q8_0)
         tensor = quantize(in_floats(m), GGMLQuantizationType.Q8_0) if q8 else m
         out.add_tensor(f"{name}.weight", tensor, **q8)
+
     for name in tensor_shapes(c):
         m, base = getattr(ckpt.weights, name), GGUF_NAMES[name]
-        if name in ("token_embedding_table", "rms_final_weight", "wcls"): add_tensor(base, m)
+        if name in ("token_embedding_table", "rms_final_weight", "wcls"):
+            add_tensor(base, m)
         else:
-            for l in range(c.n_layers): add_tensor(f"blk.{l}.{base}", m[l])
-    for write in out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file: write()
+            for l in range(c.n_layers):
+                add_tensor(f"blk.{l}.{base}", m[l])
+    for write in out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file:
+        write()
     out.close()
+
 
 def feed_llama_cpp(path: str | os.PathLike, threads: int) -> Feed:
     "llama.cpp through its own functions in C, which the package llama-cpp-python brings."
     import llama_cpp as lib
+
     with TemporaryDirectory() as folder, Checkpoint.open(path) as ckpt:
         c, file = ckpt.config, Path(folder) / "model.gguf"
         write_gguf(file, ckpt)
@@ -172,12 +254,18 @@ def feed_llama_cpp(path: str | os.PathLike, threads: int) -> Feed:
         options.n_ctx, options.n_threads, options.n_threads_batch = c.seq_len, threads, threads
         model = lib.llama_model_load_from_file(str(file).encode(), lib.llama_model_default_params())
         context = lib.llama_init_from_model(model, options)
+
     def feed(ids: list[int], fresh: bool = False) -> int:
-        if fresh: lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        tokens = (lib.llama_token * len(ids))(*ids)   # C reads them until it returns
-        if failed := lib.llama_decode(context, lib.llama_batch_get_one(tokens, len(ids))): raise RuntimeError(f"llama_decode: {failed}")
-        return int(np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (c.vocab_size,)).argmax())
-    feed.keep = _silent   # C calls it as long as the model lives
+        if fresh:
+            lib.llama_memory_clear(lib.llama_get_memory(context), True)
+        tokens = (lib.llama_token * len(ids))(*ids)  # C reads them until it returns
+        if failed := lib.llama_decode(context, lib.llama_batch_get_one(tokens, len(ids))):
+            raise RuntimeError(f"llama_decode: {failed}")
+        return int(
+            np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (c.vocab_size,)).argmax()
+        )
+
+    feed.keep = _silent  # C calls it as long as the model lives
     return feed
 
 # %% ../nbs/66_bench.ipynb #308bfe12
@@ -185,82 +273,182 @@ def feed_torch(path: str | os.PathLike, threads: int) -> Feed:
     "The checkpoint as a `LlamaForCausalLM` of the packages torch and transformers."
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.set_num_threads(threads)
     with Checkpoint.open(path) as ckpt:
-        c, w = ckpt.config, SimpleNamespace(**{name: in_floats(m) for name, m in vars(ckpt.weights).items()})
-        model = LlamaForCausalLM(LlamaConfig(
-            vocab_size=c.vocab_size, hidden_size=c.dim, intermediate_size=c.hidden_dim, num_hidden_layers=c.n_layers,
-            num_attention_heads=c.n_heads, num_key_value_heads=c.n_kv_heads, max_position_embeddings=c.seq_len,
-            rms_norm_eps=1e-5, tie_word_embeddings=c.shared_classifier, bos_token_id=1, eos_token_id=2)).eval()
+        c, w = (
+            ckpt.config,
+            SimpleNamespace(**{name: in_floats(m) for name, m in vars(ckpt.weights).items()}),
+        )
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=c.vocab_size,
+                hidden_size=c.dim,
+                intermediate_size=c.hidden_dim,
+                num_hidden_layers=c.n_layers,
+                num_attention_heads=c.n_heads,
+                num_key_value_heads=c.n_kv_heads,
+                max_position_embeddings=c.seq_len,
+                rms_norm_eps=1e-5,
+                tie_word_embeddings=c.shared_classifier,
+                bos_token_id=1,
+                eos_token_id=2,
+            )
+        ).eval()
         halves = lambda a: a.reshape(-1, c.head_size // 2, 2, c.dim).swapaxes(1, 2).reshape(a.shape)
-        state = {"model.embed_tokens.weight": w.token_embedding_table, "model.norm.weight": w.rms_final_weight, "lm_head.weight": w.wcls}
-        parts = {"input_layernorm": w.rms_att_weight, "self_attn.v_proj": w.wv, "self_attn.o_proj": w.wo, "mlp.gate_proj": w.w1,
-                 "post_attention_layernorm": w.rms_ffn_weight, "mlp.down_proj": w.w2, "mlp.up_proj": w.w3,
-                 "self_attn.q_proj": [halves(a) for a in w.wq], "self_attn.k_proj": [halves(a) for a in w.wk]}
-        state |= {f"model.layers.{l}.{name}.weight": tensor[l] for name, tensor in parts.items() for l in range(c.n_layers)}
-        model.load_state_dict({name: torch.tensor(np.array(tensor)) for name, tensor in state.items()})
+        state = {
+            "model.embed_tokens.weight": w.token_embedding_table,
+            "model.norm.weight": w.rms_final_weight,
+            "lm_head.weight": w.wcls,
+        }
+        parts = {
+            "input_layernorm": w.rms_att_weight,
+            "self_attn.v_proj": w.wv,
+            "self_attn.o_proj": w.wo,
+            "mlp.gate_proj": w.w1,
+            "post_attention_layernorm": w.rms_ffn_weight,
+            "mlp.down_proj": w.w2,
+            "mlp.up_proj": w.w3,
+            "self_attn.q_proj": [halves(a) for a in w.wq],
+            "self_attn.k_proj": [halves(a) for a in w.wk],
+        }
+        state |= {
+            f"model.layers.{l}.{name}.weight": tensor[l]
+            for name, tensor in parts.items()
+            for l in range(c.n_layers)
+        }
+        model.load_state_dict(
+            {name: torch.tensor(np.array(tensor)) for name, tensor in state.items()}
+        )
     past = None
+
     @torch.inference_mode()
     def feed(ids: list[int], fresh: bool = False) -> int:
         nonlocal past
-        out = model(torch.tensor([ids]), past_key_values=None if fresh else past, use_cache=True, logits_to_keep=1)
+        out = model(
+            torch.tensor([ids]),
+            past_key_values=None if fresh else past,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         past = out.past_key_values
         return int(out.logits[0, -1].argmax())
+
     return feed
 
-PEERS = {"llama.cpp": (feed_llama_cpp, ("llama_cpp", "gguf")), "torch": (feed_torch, ("torch", "transformers"))}
 
-def run_peer(name: str, path: str | os.PathLike, steps: int, prompt: int, threads: int) -> dict[str, float]:
-    "`rates` of one of `PEERS` in a new process. Raises `ValueError` if its packages are missing or it fails."
+PEERS = {
+    "llama.cpp": (feed_llama_cpp, ("llama_cpp", "gguf")),
+    "torch": (feed_torch, ("torch", "transformers")),
+}
+
+
+def run_peer(
+    name: str, path: str | os.PathLike, steps: int, prompt: int, threads: int
+) -> dict[str, float]:
+    """`rates` of one of `PEERS` in a new process. Raises `ValueError` if its packages are
+    missing or it fails.
+    """
     missing = [package for package in PEERS[name][1] if find_spec(package) is None]
-    if missing: raise ValueError(f"peer {name}: expected the packages {' and '.join(PEERS[name][1])}, found no {missing[0]}")
-    script = ("import json, sys; from llama2_nb.bench import PEERS, rates; name, path, *n = sys.argv[1:]; v, s, p, t = map(int, n); "
-              "feed = PEERS[name][0](path, t); rates(feed, v, 3, p); print(json.dumps(rates(feed, v, s, p)))")
+    if missing:
+        raise ValueError(
+            f"peer {name}: expected the packages {' and '.join(PEERS[name][1])}, found no"
+            f" {missing[0]}"
+        )
+    script = (
+        "import json, sys; from llama2_nb.bench import PEERS, rates; name, path, *n = sys.argv[1:];"
+        " v, s, p, t = map(int, n); feed = PEERS[name][0](path, t); rates(feed, v, 3, p);"
+        " print(json.dumps(rates(feed, v, s, p)))"
+    )
     _need_file(path, name)
-    with Checkpoint.open(path) as ckpt: numbers = [ckpt.config.vocab_size, steps, prompt, threads]
-    done = _run([sys.executable, "-W", "ignore", "-c", script, name, str(path), *map(str, numbers)], f"peer {name}")
+    with Checkpoint.open(path) as ckpt:
+        numbers = [ckpt.config.vocab_size, steps, prompt, threads]
+    done = _run(
+        [sys.executable, "-W", "ignore", "-c", script, name, str(path), *map(str, numbers)],
+        f"peer {name}",
+    )
     lines = done.stdout.splitlines()
-    if done.returncode or not lines: raise ValueError(f"peer {name}: failed: {_complaint(done)}")
+    if done.returncode or not lines:
+        raise ValueError(f"peer {name}: failed: {_complaint(done)}")
     return json.loads(lines[-1])
 
 # %% ../nbs/66_bench.ipynb #445d6d1d
-def bench(path: str | os.PathLike, *,
-          backend: str = "auto", threads: int | None = None,
-          rounds: int = 5,             # medians of so many
-          steps: int = 200,            # tokens to generate
-          prompt: int = 200,           # tokens of a prompt
-          peers: list[str] = (),       # names of `PEERS`, and paths of llama2.c binaries
-          ) -> dict:                   # figures, ready for JSON; speeds in tokens a second
+def bench(
+    path: str | os.PathLike,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    rounds: int = 5,  # medians of so many
+    steps: int = 200,  # tokens to generate
+    prompt: int = 200,  # tokens of a prompt
+    peers: list[str] = (),  # names of `PEERS`, and paths of llama2.c binaries
+) -> dict:  # figures, ready for JSON; speeds in tokens a second
     "Measure a checkpoint, and peers with it, in turns. Raises `ValueError` for what can't be."
     for name, value in dict(rounds=rounds, steps=steps, prompt=prompt).items():
-        if value < 1: raise ValueError(f"{name}: expected a whole number from 1 up, found {value}")
-    with open_checkpoint(path) as ckpt:   # a file, or a Hugging Face folder
+        if value < 1:
+            raise ValueError(f"{name}: expected a whole number from 1 up, found {value}")
+    with open_checkpoint(path) as ckpt:  # a file, or a Hugging Face folder
         c, options = ckpt.config, dict(backend=backend, threads=threads)
         model, cores = Transformer(ckpt, **options), os.cpu_count() or 1
         steps, prompt = min(steps, max(1, c.seq_len - 2)), min(prompt, c.seq_len)
         feed = feed_model(model)
-        runs = {"ours": lambda: rates(feed, c.vocab_size, steps, prompt), "more": lambda: {
-            "sixteen": sixteen_rate(model, min(20, steps)), "first_token_seconds": first_token(path, prompt, **options)}}
+        runs = {
+            "ours": lambda: rates(feed, c.vocab_size, steps, prompt),
+            "more": lambda: {
+                "sixteen": sixteen_rate(model, min(20, steps)),
+                "first_token_seconds": first_token(path, prompt, **options),
+            },
+        }
         if find_spec("numba"):
-            from llama2_nb.compiled.kernels import read_bandwidth   # chapter 31
+            from llama2_nb.compiled.kernels import read_bandwidth  # chapter 31
+
             runs["memory"] = lambda: {"bandwidth": read_bandwidth(min(cores, 8))}
-        for peer in peers: runs[peer] = lambda peer=peer: _peer_rates(peer, path, steps, prompt, cores)
-        rates(feed, c.vocab_size, 1, prompt)   # what is done once isn't counted
+        for peer in peers:
+            runs[peer] = lambda peer=peer: _peer_rates(peer, path, steps, prompt, cores)
+        rates(feed, c.vocab_size, 1, prompt)  # what is done once isn't counted
         seen = {name: [] for name in runs}
         for _ in range(rounds):
-            for name in random.sample(list(runs), len(runs)):   # in what state a run leaves the machine is nobody's advantage
-                time.sleep(0.1)   # threads of the run before fall asleep
+            # in what state a run leaves the machine is nobody's advantage
+            for name in random.sample(list(runs), len(runs)):
+                time.sleep(0.1)  # threads of the run before fall asleep
                 seen[name].append(runs[name]())
-    middle = lambda name: {key: median(figures[key] for figures in seen[name]) for key in seen[name][0]}
+    middle = lambda name: {
+        key: median(figures[key] for figures in seen[name]) for key in seen[name][0]
+    }
     ours = {key: value for name in runs if name not in peers for key, value in middle(name).items()}
-    size = sum(p.stat().st_size for p in Path(path).glob("*.safetensors")) if os.path.isdir(path) else os.stat(path).st_size
-    if "bandwidth" in ours: ours["fraction_of_bandwidth"] = ours["generation"] * size / ours["bandwidth"]
-    ratio = lambda peer, key: median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))   # round by round
-    return dict(model=str(path), parameters=count_parameters(c), bytes=size, backend=model.backend, cores=cores, rounds=rounds,
-                steps=steps, prompt_tokens=prompt, **ours, unique_memory=unique_memory(),
-                peers={peer: middle(peer) | {f"{key}_ratio": ratio(peer, key) for key in ("generation", "prompt")} for peer in peers})
+    size = (
+        sum(p.stat().st_size for p in Path(path).glob("*.safetensors"))
+        if os.path.isdir(path)
+        else os.stat(path).st_size
+    )
+    if "bandwidth" in ours:
+        ours["fraction_of_bandwidth"] = ours["generation"] * size / ours["bandwidth"]
+    # round by round
+    ratio = lambda peer, key: median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))
+    return dict(
+        model=str(path),
+        parameters=count_parameters(c),
+        bytes=size,
+        backend=model.backend,
+        cores=cores,
+        rounds=rounds,
+        steps=steps,
+        prompt_tokens=prompt,
+        **ours,
+        unique_memory=unique_memory(),
+        peers={
+            peer: middle(peer)
+            | {f"{key}_ratio": ratio(peer, key) for key in ("generation", "prompt")}
+            for peer in peers
+        },
+    )
 
-def _peer_rates(peer: str, path: str | os.PathLike, steps: int, prompt: int, cores: int) -> dict[str, float]:
-    if peer in PEERS: return run_peer(peer, path, steps, prompt, cores)
-    best = max(run_llama2c(peer, path, steps, threads) for threads in sorted({1, cores}))   # small models like one
+
+def _peer_rates(
+    peer: str, path: str | os.PathLike, steps: int, prompt: int, cores: int
+) -> dict[str, float]:
+    if peer in PEERS:
+        return run_peer(peer, path, steps, prompt, cores)
+    # small models like one
+    best = max(run_llama2c(peer, path, steps, threads) for threads in sorted({1, cores}))
     return dict(generation=best, prompt=best)

@@ -22,24 +22,43 @@ from typing import Iterator
 
 import numpy as np
 
-try: from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError: LOCK_EX = LOCK_NB = flock = None   # Windows
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:
+    LOCK_EX = LOCK_NB = flock = None  # Windows
 
-from .config import (CheckpointError, Config, Header, embedded_model, file_size, pack_header,
-                              parse_header, rope_table_shape, tensor_bytes, tensor_shapes)
+from llama2_nb.config import (
+    CheckpointError,
+    Config,
+    Header,
+    embedded_model,
+    file_size,
+    pack_header,
+    parse_header,
+    rope_table_shape,
+    tensor_bytes,
+    tensor_shapes,
+)
 
 # %% ../nbs/02_checkpoint.ipynb #ca40de4e
 NORMS = ("rms_att_weight", "rms_ffn_weight", "rms_final_weight")
 
-def tensor_order(h: Header) -> dict[str, tuple[int, ...]]:   # name → shape, in the order of this file
-    "All tensors as they follow each other, the skipped RoPE tables of version 0 included."
+
+# name → shape, in the order of this file
+def tensor_order(h: Header) -> dict[str, tuple[int, ...]]:
+    """All tensors as they follow each other, the skipped RoPE tables of version 0
+    included.
+    """
     shapes = tensor_shapes(h.config)
-    if h.version: return {name: shapes.pop(name) for name in NORMS} | shapes
+    if h.version:
+        return {name: shapes.pop(name) for name in NORMS} | shapes
     wcls = {"wcls": shapes.pop("wcls")} if "wcls" in shapes else {}
     table = rope_table_shape(h.config)
     return {**shapes, "freq_cis_real": table, "freq_cis_imag": table, **wcls}
 
-def tensor_offsets(h: Header) -> dict[str, tuple[int, tuple[int, ...]]]:   # name → (first byte, shape)
+
+# name → (first byte, shape)
+def tensor_offsets(h: Header) -> dict[str, tuple[int, tuple[int, ...]]]:
     "Where each tensor of a file begins."
     offsets, position = {}, h.size
     for name, shape in tensor_order(h).items():
@@ -50,112 +69,174 @@ def tensor_offsets(h: Header) -> dict[str, tuple[int, tuple[int, ...]]]:   # nam
 # %% ../nbs/02_checkpoint.ipynb #f96f3164
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Every tensor of a model: read-only float32 arrays, or, of a version 2 file, `Q8` matrices (chapter 34);
-    L = n_layers, a layer's matrices are (rows out, columns in)."""
+    """Every tensor of a model: read-only float32 arrays, or, of a version 2 file,
+    `Q8` matrices (chapter 34); L = n_layers, a layer's matrices are (rows out,
+    columns in).
+    """
+
     token_embedding_table: np.ndarray  # (vocab_size, dim)
-    rms_att_weight: np.ndarray         # (L, dim)
-    wq: np.ndarray                     # (L, dim, dim)
-    wk: np.ndarray                     # (L, kv_dim, dim)
-    wv: np.ndarray                     # (L, kv_dim, dim)
-    wo: np.ndarray                     # (L, dim, dim)
-    rms_ffn_weight: np.ndarray         # (L, dim)
-    w1: np.ndarray                     # (L, hidden_dim, dim)
-    w2: np.ndarray                     # (L, dim, hidden_dim)
-    w3: np.ndarray                     # (L, hidden_dim, dim)
-    rms_final_weight: np.ndarray       # (dim,)
-    wcls: np.ndarray                   # (vocab_size, dim); token_embedding_table itself if shared
+    rms_att_weight: np.ndarray  # (L, dim)
+    wq: np.ndarray  # (L, dim, dim)
+    wk: np.ndarray  # (L, kv_dim, dim)
+    wv: np.ndarray  # (L, kv_dim, dim)
+    wo: np.ndarray  # (L, dim, dim)
+    rms_ffn_weight: np.ndarray  # (L, dim)
+    w1: np.ndarray  # (L, hidden_dim, dim)
+    w2: np.ndarray  # (L, dim, hidden_dim)
+    w3: np.ndarray  # (L, hidden_dim, dim)
+    rms_final_weight: np.ndarray  # (dim,)
+    wcls: np.ndarray  # (vocab_size, dim); token_embedding_table itself if shared
 
 # %% ../nbs/02_checkpoint.ipynb #5ed1d615
 def slice_weights(
     h: Header,
-    data,          # all bytes of the file: bytes, or a memory map
-) -> Weights:      # views of `data`, no copy
-    "See the bytes of a checkpoint as named tensors. Raises `CheckpointError` if a scale is no number from 0 up."
+    data,  # all bytes of the file: bytes, or a memory map
+) -> Weights:  # views of `data`, no copy
+    """See the bytes of a checkpoint as named tensors. Raises `CheckpointError` if a
+    scale is no number from 0 up.
+    """
     if h.version == 2:
-        from llama2_nb.storage.int8 import slice_q8   # chapter 34: int8 in groups
+        from llama2_nb.storage.int8 import slice_q8  # chapter 34: int8 in groups
+
         return slice_q8(h, data)
-    views = {name: np.frombuffer(data, "<f4", prod(shape), start).reshape(shape)
-             for name, (start, shape) in tensor_offsets(h).items() if not name.startswith("freq_cis")}
+    views = {
+        name: np.frombuffer(data, "<f4", prod(shape), start).reshape(shape)
+        for name, (start, shape) in tensor_offsets(h).items()
+        if not name.startswith("freq_cis")
+    }
     return Weights(**{"wcls": views["token_embedding_table"]} | views)
 
 # %% ../nbs/02_checkpoint.ipynb #08ebdff3
-def open_regular(path: str | os.PathLike, error: type[ValueError]):   # → a binary file, open for reading
-    "Open a file that must be an ordinary one; raises `error`, naming the path and what is there instead."
+# → a binary file, open for reading
+def open_regular(path: str | os.PathLike, error: type[ValueError]):
+    """Open a file that must be an ordinary one; raises `error`, naming the path and
+    what is there instead.
+    """
     try:
-        mode = os.stat(path).st_mode   # before opening: open() would wait on a pipe
-        if S_ISREG(mode): return open(path, "rb", buffering=0)   # a buffer would double the memory of a whole read
+        mode = os.stat(path).st_mode  # before opening: open() would wait on a pipe
+        # a buffer would double the memory of a whole read
+        if S_ISREG(mode):
+            return open(path, "rb", buffering=0)
     except (OSError, ValueError) as e:
-        raise error(f"{path}: expected a readable file, found: {getattr(e, 'strerror', None) or e}") from None
+        raise error(
+            f"{path}: expected a readable file, found:"
+            f" {getattr(e, 'strerror', None) or e}"
+        ) from None
     kind = "a directory" if os.path.isdir(path) else "a pipe, socket or device"
     raise error(f"{path}: expected a file, found {kind}")
 
 # %% ../nbs/02_checkpoint.ipynb #d7635a04
-def check_size(h: Header, found: int) -> None:   # found: bytes of the file
+def check_size(h: Header, found: int) -> None:  # found: bytes of the file
     "Raise `CheckpointError` unless the file is exactly as long as its header says."
     expected = file_size(h)
-    if found == expected: return
+    if found == expected:
+        return
     hint = f"{abs(found - expected)} {'missing' if found < expected else 'too many'}"
-    twin = Header(Config(**{**h.config.__dict__, "shared_classifier": not h.config.shared_classifier}),
-                  h.version, h.group_size)
+    twin = Header(
+        Config(
+            **{**h.config.__dict__, "shared_classifier": not h.config.shared_classifier}
+        ),
+        h.version,
+        h.group_size,
+    )
     if found == file_size(twin):
-        hint = (f"the size fits if the classifier is {'separate' if h.config.shared_classifier else 'shared'}"
-                f": is the {'shared flag at byte 36' if h.version else 'sign of vocab_size'} wrong?")
-    raise CheckpointError(f"file size: expected {expected} bytes for this version {h.version} header, "
-                          f"found {found} ({hint})")
+        hint = (
+            "the size fits if the classifier is"
+            f" {'separate' if h.config.shared_classifier else 'shared'}: is the"
+            f" {'shared flag at byte 36' if h.version else 'sign of vocab_size'} wrong?"
+        )
+    raise CheckpointError(
+        f"file size: expected {expected} bytes for this version {h.version} header, "
+        f"found {found} ({hint})"
+    )
 
 # %% ../nbs/02_checkpoint.ipynb #4fc0dcec
 class Checkpoint:
-    "An open model file: its header, and its weights as read-only views. Use it in `with`, or close it."
+    """An open model file: its header, and its weights as read-only views. Use it in
+    `with`, or close it.
+    """
 
     def __init__(self, path: str, header: Header, data):
-        self.path, self.header, self._data = path, header, data; self._weights = slice_weights(header, data)
+        self.path, self.header, self._data = path, header, data
+        self._weights = slice_weights(header, data)
 
     @classmethod
-    def open(cls, path: str | os.PathLike, *,
-             mmap: bool = True,   # False: read the whole file into memory instead of mapping it
-             ) -> "Checkpoint":
-        """Open a file of any version. Raises `CheckpointError` if anything about it is not as it must be.
-        If another program cuts a mapped file short, the process that reads on ends with SIGBUS; `mmap=False` is the way out."""
+    def open(
+        cls,
+        path: str | os.PathLike,
+        *,
+        # False: read the whole file into memory instead of mapping it
+        mmap: bool = True,
+    ) -> "Checkpoint":
+        """Open a file of any version. Raises `CheckpointError` if anything about it
+        is not as it must be. If another program cuts a mapped file short, the
+        process that reads on ends with SIGBUS; `mmap=False` is the way out.
+        """
         with open_regular(path, CheckpointError) as f:
             try:
                 header = parse_header(f.read(256))
-                check_size(header, os.fstat(f.fileno()).st_size); f.seek(0)
-                data = MemoryMap(f.fileno(), 0, access=ACCESS_READ) if mmap else f.read()
+                check_size(header, os.fstat(f.fileno()).st_size)
+                f.seek(0)
+                data = (
+                    MemoryMap(f.fileno(), 0, access=ACCESS_READ) if mmap else f.read()
+                )
                 if len(data) != file_size(header):
-                    raise CheckpointError("file size: it changed while the file was read")
+                    raise CheckpointError(
+                        "file size: it changed while the file was read"
+                    )
                 return cls(str(path), header, data)
-            except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
+            except CheckpointError as e:
+                raise CheckpointError(f"{path}: {e}") from None
             except (OSError, ValueError, MemoryError) as e:
                 raise CheckpointError(f"{path}: can't be read: {e}") from None
 
     @property
-    def config(self) -> Config: "The shape of the model."; return self.header.config
+    def config(self) -> Config:
+        "The shape of the model."
+        return self.header.config
 
     @property
     def weights(self) -> Weights:
         "The named tensors. Raises `ValueError` once the checkpoint is closed."
-        if self._weights is None: raise ValueError(f"{self.path}: the checkpoint is closed")
+        if self._weights is None:
+            raise ValueError(f"{self.path}: the checkpoint is closed")
         return self._weights
 
     @property
-    def closed(self) -> bool: "Was it closed?"; return self._weights is None
+    def closed(self) -> bool:
+        "Was it closed?"
+        return self._weights is None
 
     def close(self) -> None:
-        "Give up this object's share of the bytes; the last view that someone still holds frees them."
+        """Give up this object's share of the bytes; the last view that someone
+        still holds frees them.
+        """
         data, self._data, self._weights = self._data, None, None
         if isinstance(data, MemoryMap):
-            try: data.close()
-            except BufferError: pass   # views are still out; the map goes with the last of them
+            try:
+                data.close()
+            # views are still out; the map goes with the last of them
+            except BufferError:
+                pass
 
-    def __enter__(self) -> "Checkpoint": return self
-    def __exit__(self, *_) -> None: self.close()
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 # %% ../nbs/02_checkpoint.ipynb #b5c082ec
-def rope_table_blocks(c: Config, name: str) -> Iterator[np.ndarray]:   # yields (rows, head_size / 2) float32
-    "Cosines (freq_cis_real) or sines (freq_cis_imag) for the place in a version 0 file where old readers expect them."
-    frequency = 1 / 10000 ** (np.arange(0, c.head_size, 2, dtype=np.float32) / c.head_size)
+# yields (rows, head_size / 2) float32
+def rope_table_blocks(c: Config, name: str) -> Iterator[np.ndarray]:
+    """Cosines (freq_cis_real) or sines (freq_cis_imag) for the place in a version 0
+    file where old readers expect them.
+    """
+    frequency = 1 / 10000 ** (
+        np.arange(0, c.head_size, 2, dtype=np.float32) / c.head_size
+    )
     of = np.cos if name == "freq_cis_real" else np.sin
-    step = max(1, 2**18 // c.head_size)   # a megabyte of rows at a time, however many there are
+    # a megabyte of rows at a time, however many there are
+    step = max(1, 2**18 // c.head_size)
     for start in range(0, c.seq_len, step):
         positions = np.arange(start, min(start + step, c.seq_len), dtype=np.float32)
         yield of(np.outer(positions, frequency))
@@ -164,73 +245,116 @@ def rope_table_blocks(c: Config, name: str) -> Iterator[np.ndarray]:   # yields 
 def remove_abandoned(path: Path) -> None:
     "Delete the parts that killed writers of `path` have left."
     for part in glob(f"{escape(str(path))}.{'[0-9a-f]' * 12}.part"):
-        with suppress(OSError):   # a living writer's part is locked; or, on Windows, open, and so can't be deleted
+        # a living writer's part is locked; or, on Windows, open, and so can't be
+        # deleted
+        with suppress(OSError):
             if flock:
-                with open(part, "r+b") as f: flock(f, LOCK_EX | LOCK_NB); os.unlink(part)
-            else: os.unlink(part)
+                with open(part, "r+b") as f:
+                    flock(f, LOCK_EX | LOCK_NB)
+                    os.unlink(part)
+            else:
+                os.unlink(part)
 
-def open_part(path: Path):   # → a binary file, open for writing, with a name that no other thread has
+
+# → a binary file, open for writing, with a name that no other thread has
+def open_part(path: Path):
     "Begin a part of `path`, locked for as long as it is open."
     while True:
         f = open(path.with_name(f"{path.name}.{os.urandom(6).hex()}.part"), "xb")
-        with suppress(OSError): flock and flock(f, LOCK_EX)   # not every network folder has locks
-        if os.path.exists(f.name): return f
-        f.close()   # in the instant before the lock, another writer took it for a dead one's
+        # not every network folder has locks
+        with suppress(OSError):
+            flock and flock(f, LOCK_EX)
+        if os.path.exists(f.name):
+            return f
+        # in the instant before the lock, another writer took it for a dead one's
+        f.close()
 
 # %% ../nbs/02_checkpoint.ipynb #01a70003
 def real_path(path: str | os.PathLike) -> Path:
-    "Where a path leads. Raises `OSError`, which names it, if its links go round in a circle."
-    try: return Path(path).resolve()
-    except RuntimeError: raise OSError(ELOOP, os.strerror(ELOOP), str(path)) from None
+    """Where a path leads. Raises `OSError`, which names it, if its links go round
+    in a circle.
+    """
+    try:
+        return Path(path).resolve()
+    except RuntimeError:
+        raise OSError(ELOOP, os.strerror(ELOOP), str(path)) from None
+
 
 @contextmanager
-def atomic_write(path: str | os.PathLike):   # yields a binary file
-    """Write beside `path`, then rename: at every moment there is the old file or the new one, never half of one.
-    Raises `OSError`, which names the file, if the disk is full or the folder may not be written."""
+def atomic_write(path: str | os.PathLike):  # yields a binary file
+    """Write beside `path`, then rename: at every moment there is the old file or
+    the new one, never half of one. Raises `OSError`, which names the file, if the
+    disk is full or the folder may not be written.
+    """
     part = None
     try:
         path = real_path(path)
-        if path.exists() and not path.is_file(): raise OSError(EINVAL, "expected a file, found a directory or device")
+        if path.exists() and not path.is_file():
+            raise OSError(EINVAL, "expected a file, found a directory or device")
         remove_abandoned(path)
         with open_part(path) as f:
             part = f.name
             yield f
-            f.flush(); os.fsync(f.fileno())
-            if path.exists(): copymode(path, part)
-            if flock: os.replace(part, path)       # while it is locked
-        if not flock: os.replace(part, path)       # Windows renames no open file
+            f.flush()
+            os.fsync(f.fileno())
+            if path.exists():
+                copymode(path, part)
+            if flock:
+                os.replace(part, path)  # while it is locked
+        if not flock:
+            os.replace(part, path)  # Windows renames no open file
     except OSError as e:
-        if e.filename and not str(e.filename).endswith(".part"): raise
-        raise OSError(e.errno, e.strerror, str(path)) from None   # not the part, of which the caller knows nothing
+        if e.filename and not str(e.filename).endswith(".part"):
+            raise
+        # not the part, of which the caller knows nothing
+        raise OSError(e.errno, e.strerror, str(path)) from None
     finally:
-        if part: Path(part).unlink(missing_ok=True)
+        if part:
+            Path(part).unlink(missing_ok=True)
 
 # %% ../nbs/02_checkpoint.ipynb #c7a6a1c2
 def write_checkpoint(
     path: str | os.PathLike,
     config: Config,
-    weights: dict[str, np.ndarray],   # name → array of the shape that `tensor_shapes` gives
-    version: int = 0,                 # 0 or 1
+    # name → array of the shape that `tensor_shapes` gives
+    weights: dict[str, np.ndarray],
+    version: int = 0,  # 0 or 1
 ) -> None:
     """Write a float32 checkpoint that llama2.c's tools read.
     Raises `ValueError` if a tensor is missing or misshapen."""
-    if version not in (0, 1): raise ValueError(f"version: expected 0 or 1, found {version}")
+    if version not in (0, 1):
+        raise ValueError(f"version: expected 0 or 1, found {version}")
     header = Header(config, version)
     for name, shape in tensor_shapes(config).items():
         if (found := getattr(weights.get(name), "shape", None)) != shape:
-            raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
+            raise ValueError(
+                f"{name}: expected shape {shape}, found {found or 'no such tensor'}"
+            )
     with atomic_write(path) as f:
         f.write(pack_header(header))
         for name in tensor_order(header):
-            parts = rope_table_blocks(config, name) if name.startswith("freq_cis") else [weights[name]]
+            parts = (
+                rope_table_blocks(config, name)
+                if name.startswith("freq_cis")
+                else [weights[name]]
+            )
             for part in parts:
                 f.write(np.ascontiguousarray(part, "<f4").data)
 
 # %% ../nbs/02_checkpoint.ipynb #69124ec2
-def count_nonfinite(w: Weights) -> dict[str, int]:   # name → how many NaN or infinite values, if any
+# name → how many NaN or infinite values, if any
+def count_nonfinite(w: Weights) -> dict[str, int]:
     "Look at every weight, a layer at a time."
-    arrays = {name: array for name, array in vars(w).items()
-              if name != "wcls" or array is not w.token_embedding_table}
-    counts = {name: sum(int(np.count_nonzero(~np.isfinite(part))) for part in getattr(array, "scales", array))
-              for name, array in arrays.items()}
+    arrays = {
+        name: array
+        for name, array in vars(w).items()
+        if name != "wcls" or array is not w.token_embedding_table
+    }
+    counts = {
+        name: sum(
+            int(np.count_nonzero(~np.isfinite(part)))
+            for part in getattr(array, "scales", array)
+        )
+        for name, array in arrays.items()
+    }
     return {name: n for name, n in counts.items() if n}

@@ -25,160 +25,342 @@ import typer
 from . import __version__
 from .checkpoint import count_nonfinite
 from .config import CheckpointError, count_parameters, kv_cache_bytes, tensor_shapes
-from .core import (Chat, Llama, check_history, decode_stream, find_model, open_checkpoint,
-                            open_tokenizer, printable)
+from llama2_nb.core import (
+    Chat,
+    Llama,
+    check_history,
+    decode_stream,
+    find_model,
+    open_checkpoint,
+    open_tokenizer,
+    printable,
+)
 from .sampling import Sampler
 
 # %% ../nbs/47_cli.ipynb #78e1a446
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False,
-                  context_settings={"help_option_names": ["-h", "--help"]},
-                  help="Run Llama 2 models, llama2.c's files included. "
-                       "Without --model, a small one that comes along tells stories.",
-                  epilog="For example: llama2-nb generate \"Once upon a time\"")
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Run Llama 2 models, llama2.c's files included. "
+        "Without --model, a small one that comes along tells stories."
+    ),
+    epilog='For example: llama2-nb generate "Once upon a time"',
+)
 
-ModelOption = Annotated[Optional[str], typer.Option("--model", "-m", help=
-    "A checkpoint file, a Hugging Face folder, a known name, or OWNER/NAME. Default: the bundled model.")]
-TokenizerOption = Annotated[Optional[str], typer.Option("--tokenizer", "-z", help=
-    "A tokenizer.bin, .model or .json, or a folder with one. Default: the one beside the checkpoint.")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", "-t", help=
-    "0: always the most probable token; 1: as the model says; from 2 up most models write nonsense.")]
-TopPOption = Annotated[float, typer.Option("--top-p", "-p", help=
-    "Choose among the tokens that make up this share; 0 or 1: all.")]
-SeedOption = Annotated[Optional[int], typer.Option("--seed", "-s", help=
-    "The same seed tells the same story. Default, and 0 as in llama2.c: from the time.")]
-BackendOption = Annotated[str, typer.Option("--backend", help="What computes: auto, numba or numpy.")]
-ThreadsOption = Annotated[Optional[int], typer.Option("--threads", help=
-    "Of Numba, which then computes; default: by the model's size.")]
-PositionsOption = Annotated[Optional[int], typer.Option("--positions", min=1, help=
-    "The context length that the model gets, at most. Default: its own, of a folder 8192 at most.")]
+ModelOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--model",
+        "-m",
+        help=(
+            "A checkpoint file, a Hugging Face folder, a known name, or OWNER/NAME. Default: the"
+            " bundled model."
+        ),
+    ),
+]
+TokenizerOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--tokenizer",
+        "-z",
+        help=(
+            "A tokenizer.bin, .model or .json, or a folder with one. Default: the one beside the"
+            " checkpoint."
+        ),
+    ),
+]
+TemperatureOption = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        "-t",
+        help=(
+            "0: always the most probable token; 1: as the model says; from 2 up most models write"
+            " nonsense."
+        ),
+    ),
+]
+TopPOption = Annotated[
+    float,
+    typer.Option(
+        "--top-p", "-p", help="Choose among the tokens that make up this share; 0 or 1: all."
+    ),
+]
+SeedOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--seed",
+        "-s",
+        help="The same seed tells the same story. Default, and 0 as in llama2.c: from the time.",
+    ),
+]
+BackendOption = Annotated[
+    str, typer.Option("--backend", help="What computes: auto, numba or numpy.")
+]
+ThreadsOption = Annotated[
+    Optional[int],
+    typer.Option("--threads", help="Of Numba, which then computes; default: by the model's size."),
+]
+PositionsOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--positions",
+        min=1,
+        help=(
+            "The context length that the model gets, at most. Default: its own, of a folder 8192 at"
+            " most."
+        ),
+    ),
+]
 
 # %% ../nbs/47_cli.ipynb #33918f01
-LIMIT = 2**20    # characters: more is not read from standard input
-LONGEST = 2000   # characters of a message
-HOT = 2          # the temperature from which on a warning is given
+LIMIT = 2**20  # characters: more is not read from standard input
+LONGEST = 2000  # characters of a message
+HOT = 2  # the temperature from which on a warning is given
+
 
 def _drop(stream) -> None:
     "Let what a broken stream still holds go nowhere, or Python complains about it at exit."
-    try: os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError, AttributeError): pass   # there is no such stream
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        pass  # there is no such stream
+
 
 def _line(message: str) -> str:
     "A message as one line that is safe to print."
     line = printable(" ".join(message.split()))
-    if len(line) <= LONGEST: return line
-    return f"{line[:LONGEST // 2]}…{line[-LONGEST // 2:]}"   # where, and what
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST // 2]}…{line[-LONGEST // 2 :]}"  # where, and what
+
 
 def _say(message: str) -> None:
     "One line on stderr, if there is one."
     try:
-        if sys.stderr: print(f"llama2-nb: {_line(message)}", file=sys.stderr, flush=True)
-    except OSError: _drop(sys.stderr)   # nobody can be told
+        if sys.stderr:
+            print(f"llama2-nb: {_line(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)  # nobody can be told
+
 
 def _print(pieces: Iterator[str]) -> None:
     "Write text to stdout as it comes."
-    for piece in pieces: print(piece, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+
 
 def _text(text: str) -> str:
     "A text of the command line; '-' stands for standard input, without its last line end."
-    if text != "-": return text
-    from llama2_nb.scale import read_text   # chapter 37
+    if text != "-":
+        return text
+    from llama2_nb.scale import read_text  # chapter 37
+
     return read_text("-", LIMIT).removesuffix("\n")
+
 
 def _backend(backend: str, threads: Optional[int]) -> str:
     "Threads are Numba's: whoever asks for some, asks for Numba."
-    if threads is None: return backend
-    if backend == "numpy": raise typer.BadParameter("expected --threads with Numba, found --backend numpy")
+    if threads is None:
+        return backend
+    if backend == "numpy":
+        raise typer.BadParameter("expected --threads with Numba, found --backend numpy")
     return "numba" if backend == "auto" else backend
+
 
 def _warn_of_heat(temperature: float) -> None:
     "llama.cpp's -t is the number of threads: who types it out of habit should know."
-    if temperature < HOT: return
-    _say(f"warning: -t {temperature:g} is the temperature, and from {HOT} up most models write nonsense; "
-         "--threads sets the threads")
+    if temperature < HOT:
+        return
+    _say(
+        f"warning: -t {temperature:g} is the temperature, and from {HOT} up most models write"
+        " nonsense; --threads sets the threads"
+    )
+
 
 @app.callback(invoke_without_command=True)
 def _options(
     ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
 ) -> None:
     if version:
         print(f"llama2-nb {__version__}")
         raise typer.Exit()
-    if ctx.invoked_subcommand is None: print(ctx.get_help())
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 # %% ../nbs/47_cli.ipynb #4b421a22
 class _Meter:
     "Passes tokens through and measures how fast the model makes them."
-    def __init__(self, n_prompt: int): self.n, self.n_prompt, self.first = 0, n_prompt, 0.0
+
+    def __init__(self, n_prompt: int):
+        self.n, self.n_prompt, self.first = 0, n_prompt, 0.0
 
     def watch(self, ids: Iterator[int]) -> Iterator[int]:
         for id in ids:
             self.n += 1
-            if self.n == self.n_prompt + 1: self.first = time.perf_counter()
+            if self.n == self.n_prompt + 1:
+                self.first = time.perf_counter()
             yield id
 
     def report(self) -> str:
-        made = self.n - self.n_prompt - 1   # the first one starts the clock
-        if made < 1: return f"{self.n} tokens"
+        made = self.n - self.n_prompt - 1  # the first one starts the clock
+        if made < 1:
+            return f"{self.n} tokens"
         return f"achieved tok/s: {made / (time.perf_counter() - self.first):.1f} ({self.n} tokens)"
 
 # %% ../nbs/47_cli.ipynb #3d17e39b
-@app.command(epilog="For example: llama2-nb generate \"The little fox\" -t 0.8 -s 42")
+@app.command(epilog='For example: llama2-nb generate "The little fox" -t 0.8 -s 42')
 def generate(
-    prompt: Annotated[Optional[str], typer.Argument(
-        help="How the text begins; '-' reads it from standard input, without its last line end.")] = None,
-    prompt_option: Annotated[Optional[str], typer.Option(
-        "--prompt", "-i", help="The same, with llama2.c's letter.")] = None,
-    steps: Annotated[Optional[int], typer.Option("--steps", "-n", help=
-        "Positions in all, the prompt included; 0: as many as the model has. "
-        "Default: 256; of the bundled model, all 512.")] = None,
-    temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
-    model: ModelOption = None, tokenizer: TokenizerOption = None, backend: BackendOption = "auto",
-    threads: ThreadsOption = None, positions: PositionsOption = None,
-    count: Annotated[int, typer.Option("--count", min=1, max=10**6, help=
-        "So many texts, side by side; each has the seed after that of the one before.")] = 1,
-    prompts: Annotated[Optional[str], typer.Option("--prompts", help=
-        "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-': standard input.")] = None,
-    progress: Annotated[bool, typer.Option("--progress", help=
-        "With several texts, show how many are complete.")] = False,
-    out: Annotated[Optional[str], typer.Option("--out", help=
-        "A JSONL file for the texts, which processes side by side write; if it is there, what it lacks is added.")] = None,
-    workers: Annotated[Optional[int], typer.Option("--workers", min=1, help=
-        "With --out, so many processes on this machine. Default: one for each core.")] = None,
-    scheduler: Annotated[Optional[str], typer.Option("--scheduler", help=
-        "With --out, the address or the scheduler file of a Dask cluster that you trust: whoever can reach it "
-        "runs code as you there, and it can run code here.")] = None,
-    batch_size: Annotated[Optional[int], typer.Option("--batch-size", min=1, help=
-        "With --out, so many texts make a task. Default: 64.")] = None,
+    prompt: Annotated[
+        Optional[str],
+        typer.Argument(
+            help="How the text begins; '-' reads it from standard input, without its last line end."
+        ),
+    ] = None,
+    prompt_option: Annotated[
+        Optional[str], typer.Option("--prompt", "-i", help="The same, with llama2.c's letter.")
+    ] = None,
+    steps: Annotated[
+        Optional[int],
+        typer.Option(
+            "--steps",
+            "-n",
+            help="Positions in all, the prompt included; 0: as many as the model has. "
+            "Default: 256; of the bundled model, all 512.",
+        ),
+    ] = None,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 0.9,
+    seed: SeedOption = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
+    positions: PositionsOption = None,
+    count: Annotated[
+        int,
+        typer.Option(
+            "--count",
+            min=1,
+            max=10**6,
+            help="So many texts, side by side; each has the seed after that of the one before.",
+        ),
+    ] = 1,
+    prompts: Annotated[
+        Optional[str],
+        typer.Option(
+            "--prompts",
+            help=(
+                "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-':"
+                " standard input."
+            ),
+        ),
+    ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="With several texts, show how many are complete.")
+    ] = False,
+    out: Annotated[
+        Optional[str],
+        typer.Option(
+            "--out",
+            help=(
+                "A JSONL file for the texts, which processes side by side write; if it is there,"
+                " what it lacks is added."
+            ),
+        ),
+    ] = None,
+    workers: Annotated[
+        Optional[int],
+        typer.Option(
+            "--workers",
+            min=1,
+            help="With --out, so many processes on this machine. Default: one for each core.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        Optional[str],
+        typer.Option(
+            "--scheduler",
+            help=(
+                "With --out, the address or the scheduler file of a Dask cluster that you trust:"
+                " whoever can reach it "
+                "runs code as you there, and it can run code here."
+            ),
+        ),
+    ] = None,
+    batch_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--batch-size", min=1, help="With --out, so many texts make a task. Default: 64."
+        ),
+    ] = None,
 ) -> None:
     "Write a text, or many."
     given = [text for text in (prompt, prompt_option) if text is not None]
     many = prompts is not None or count > 1
-    if len(given) > 1: raise typer.BadParameter("expected the prompt once, found it as an argument and as --prompt")
-    if prompts is not None and given: raise typer.BadParameter("expected one prompt or a file of them, found both")
+    if len(given) > 1:
+        raise typer.BadParameter(
+            "expected the prompt once, found it as an argument and as --prompt"
+        )
+    if prompts is not None and given:
+        raise typer.BadParameter("expected one prompt or a file of them, found both")
     if progress and out is None and not many:
-        raise typer.BadParameter("expected --count, --prompts or --out with --progress, found one text")
+        raise typer.BadParameter(
+            "expected --count, --prompts or --out with --progress, found one text"
+        )
     of_out = {"--workers": workers, "--scheduler": scheduler, "--batch-size": batch_size}
     asked = [name for name, value in of_out.items() if value is not None]
-    if out is None and asked: raise typer.BadParameter(f"expected --out FILE with {asked[0]}, found none")
+    if out is None and asked:
+        raise typer.BadParameter(f"expected --out FILE with {asked[0]}, found none")
     if out is not None and (threads is not None or (workers is not None and scheduler is not None)):
-        raise typer.BadParameter("expected --out with --workers or --scheduler, and neither with --threads")
+        raise typer.BadParameter(
+            "expected --out with --workers or --scheduler, and neither with --threads"
+        )
     backend = _backend(backend, threads)
-    choice = dict(temperature=temperature, top_p=top_p, seed=seed or None)   # 0 as in llama2.c: from the time
-    if prompts is None: texts = [_text(given[0] if given else "")] * count
+    # 0 as in llama2.c: from the time
+    choice = dict(temperature=temperature, top_p=top_p, seed=seed or None)
+    if prompts is None:
+        texts = [_text(given[0] if given else "")] * count
     else:
-        from llama2_nb.scale import LIMIT as longest, read_prompts   # chapter 37
-        texts = [p for p in read_prompts(prompts, LIMIT if out is None or prompts == "-" else longest) for _ in range(count)]
+        from llama2_nb.scale import LIMIT as longest, read_prompts  # chapter 37
+
+        texts = [
+            p
+            for p in read_prompts(prompts, LIMIT if out is None or prompts == "-" else longest)
+            for _ in range(count)
+        ]
     if out is not None:
-        _generate_into(out, texts, progress, client=scheduler, workers=workers, batch_size=batch_size or 64, steps=steps,
-                       model=model, tokenizer=tokenizer, backend=backend, positions=positions, **choice)
+        _generate_into(
+            out,
+            texts,
+            progress,
+            client=scheduler,
+            workers=workers,
+            batch_size=batch_size or 64,
+            steps=steps,
+            model=model,
+            tokenizer=tokenizer,
+            backend=backend,
+            positions=positions,
+            **choice,
+        )
         return
     sampler = Sampler(**choice)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
-    if many: _generate_many(llama, texts, progress, steps, **choice | dict(seed=sampler.seed))
-    else: _generate_one(llama, texts[0], steps, sampler, temperature)
+    if many:
+        _generate_many(llama, texts, progress, steps, **choice | dict(seed=sampler.seed))
+    else:
+        _generate_one(llama, texts[0], steps, sampler, temperature)
 
-def _generate_one(llama: Llama, prompt: str, steps: Optional[int], sampler: Sampler, temperature: float) -> None:
+
+def _generate_one(
+    llama: Llama, prompt: str, steps: Optional[int], sampler: Sampler, temperature: float
+) -> None:
     "Print a text as it is written, then how fast that was."
     ids = llama.tokens(prompt, steps=steps, sampler=sampler)
     _warn_of_heat(temperature)
@@ -188,44 +370,61 @@ def _generate_one(llama: Llama, prompt: str, steps: Optional[int], sampler: Samp
     _say(f"{meter.report()}, seed {sampler.seed}")
     _say_cut(llama, steps, [meter.n])
 
-def _say_cut(llama: Llama, steps: Optional[int], lengths: list[int]) -> None:   # lengths: ids of each text
+
+# lengths: ids of each text
+def _say_cut(llama: Llama, steps: Optional[int], lengths: list[int]) -> None:
     "If texts ended at a limit, say so, and which option lifts it."
-    from llama2_nb.scale import was_cut   # chapter 37
+    from llama2_nb.scale import was_cut  # chapter 37
+
     cut = sum(was_cut(llama, length, steps) for length in lengths)
-    if not cut: return
+    if not cut:
+        return
     limit, most = llama.limit(steps), llama.model.config.seq_len
     own = open_checkpoint(llama.path, 2**31 - 1).config.seq_len
-    if limit < most: how = f"--steps 0 allows all {most} that the model has"
-    elif own > most: how = f"--positions {own} allows all {own} that the model was made for"
-    else: how = "the model has no more"
+    if limit < most:
+        how = f"--steps 0 allows all {most} that the model has"
+    elif own > most:
+        how = f"--positions {own} allows all {own} that the model was made for"
+    else:
+        how = "the model has no more"
     which = "the text was" if len(lengths) == 1 else f"{cut} of {len(lengths)} texts were"
     _say(f"{which} cut at {limit} positions; {how}")
 
 # %% ../nbs/47_cli.ipynb #903ffdd2
-def _generate_many(llama: Llama, prompts: list[str], progress: bool, steps: Optional[int], *, seed: int, **choice) -> None:
+def _generate_many(
+    llama: Llama, prompts: list[str], progress: bool, steps: Optional[int], *, seed: int, **choice
+) -> None:
     "Print the texts in order, each when it and all before it are complete."
     began, lengths, ready = time.perf_counter(), [], {}
     complete = llama.tokens_many(prompts, steps=steps, seed=seed, **choice)
     _warn_of_heat(choice["temperature"])
     if progress:
         from tqdm import tqdm
-        complete = tqdm(complete, total=len(prompts), unit="text", file=sys.stderr, disable=not sys.stderr)
+
+        complete = tqdm(
+            complete, total=len(prompts), unit="text", file=sys.stderr, disable=not sys.stderr
+        )
     for i, ids in complete:
         ready[i] = ids
         while len(lengths) in ready:
-            if lengths: print("---")
+            if lengths:
+                print("---")
             ids = ready.pop(len(lengths))
             _print(decode_stream(llama.tokenizer, iter(ids)))
             print(flush=True)
             lengths.append(len(ids))
     speed = sum(lengths) / (time.perf_counter() - began)
-    _say(f"achieved tok/s: {speed:.1f} ({len(lengths)} texts, {sum(lengths)} tokens), first seed {seed}")
+    _say(
+        f"achieved tok/s: {speed:.1f} ({len(lengths)} texts, {sum(lengths)} tokens), first seed"
+        f" {seed}"
+    )
     _say_cut(llama, steps, lengths)
 
 # %% ../nbs/47_cli.ipynb #16b0c0df
 def _generate_into(out: str, texts: list[str], progress: bool, **options) -> None:
     "Let Dask's workers write the texts into a file."
-    from llama2_nb.scale import stream_many   # chapter 37
+    from llama2_nb.scale import stream_many  # chapter 37
+
     began, added, errors, cut = time.perf_counter(), 0, 0, 0
     progress = progress or bool(sys.stderr and sys.stderr.isatty())
     records = stream_many(texts, out=out, progress=progress, **options)
@@ -236,99 +435,170 @@ def _generate_into(out: str, texts: list[str], progress: bool, **options) -> Non
         cut += record.get("cut", False)
     seconds = time.perf_counter() - began
     _say(f"{added} of {len(texts)} texts added to {out}, {errors} of them errors, {seconds:.1f} s")
-    if cut: _say(f"{cut} of {added} texts were cut at the last position that they may use; --steps 0 and --positions, "
-                 "with another FILE, allow more")
+    if cut:
+        _say(
+            f"{cut} of {added} texts were cut at the last position that they may use; --steps 0 and"
+            " --positions, with another FILE, allow more"
+        )
 
 # %% ../nbs/47_cli.ipynb #1e6b648b
-@app.command(epilog="For example: llama2-nb chat -t 0.7 -i \"Tell me a story about a brave rabbit.\"")
+@app.command(epilog='For example: llama2-nb chat -t 0.7 -i "Tell me a story about a brave rabbit."')
 def chat(
-    message: Annotated[Optional[str], typer.Option(
-        "--prompt", "-i", help="The first message. Default: ask.")] = None,
-    system: Annotated[Optional[str], typer.Option(
-        "--system", "-y", help="What the assistant is told before the first message.")] = None,
-    steps: Annotated[int, typer.Option(
-        "--steps", "-n", help="Positions of the whole conversation; 0: as many as the model has.")] = 0,
-    temperature: TemperatureOption = 1.0, top_p: TopPOption = 0.9, seed: SeedOption = None,
-    model: ModelOption = None, tokenizer: TokenizerOption = None, backend: BackendOption = "auto",
-    threads: ThreadsOption = None, positions: PositionsOption = None,
-    template: Annotated[Optional[str], typer.Option(
-        help="How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the model's own.")] = None,
-    history: Annotated[Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")] = None,
+    message: Annotated[
+        Optional[str], typer.Option("--prompt", "-i", help="The first message. Default: ask.")
+    ] = None,
+    system: Annotated[
+        Optional[str],
+        typer.Option("--system", "-y", help="What the assistant is told before the first message."),
+    ] = None,
+    steps: Annotated[
+        int,
+        typer.Option(
+            "--steps",
+            "-n",
+            help="Positions of the whole conversation; 0: as many as the model has.",
+        ),
+    ] = 0,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 0.9,
+    seed: SeedOption = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
+    positions: PositionsOption = None,
+    template: Annotated[
+        Optional[str],
+        typer.Option(
+            help=(
+                "How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the"
+                " model's own."
+            )
+        ),
+    ] = None,
+    history: Annotated[
+        Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")
+    ] = None,
 ) -> None:
-    "Talk with a model, in its own format. /reset begins again, /save FILE writes down what was said; an empty line leaves."
+    """Talk with a model, in its own format. /reset begins again, /save FILE writes down what
+    was said; an empty line leaves.
+    """
     if history is not None and system is not None:
-        raise typer.BadParameter("expected --system or --history, which holds the system's words, found both")
+        raise typer.BadParameter(
+            "expected --system or --history, which holds the system's words, found both"
+        )
     messages, ids = (None, None) if history is None else _saved(history)
     first = messages[0] if messages else {}
-    if first.get("role") == "system": system = first["content"]   # /reset keeps it
+    if first.get("role") == "system":
+        system = first["content"]  # /reset keeps it
     backend = _backend(backend, threads)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
     if beyond := [i for i in ids or () if i >= llama.model.config.vocab_size]:
-        raise ValueError(f"{history}: ids: expected tokens below {llama.model.config.vocab_size}, found {beyond[0]}")
-    talk = llama.chat(system or "", steps=steps, temperature=temperature, top_p=top_p, seed=seed or None,
-                      template=template, history=messages, ids=ids)
+        raise ValueError(
+            f"{history}: ids: expected tokens below {llama.model.config.vocab_size}, found"
+            f" {beyond[0]}"
+        )
+    talk = llama.chat(
+        system or "",
+        steps=steps,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed or None,
+        template=template,
+        history=messages,
+        ids=ids,
+    )
     _warn_of_heat(temperature)
     _Conversation(talk).run(message)
 
-HISTORY = 2**24   # characters of a saved conversation
 
-def _saved(path: str) -> tuple[list[dict], Optional[list[int]]]:   # messages, ids
+HISTORY = 2**24  # characters of a saved conversation
+
+
+def _saved(path: str) -> tuple[list[dict], Optional[list[int]]]:  # messages, ids
     "What /save wrote. Raises `ValueError`."
     try:
-        with open(path, encoding="utf-8-sig") as f: text = f.read(HISTORY + 1)
-        if len(text) > HISTORY: raise ValueError(f"more than {HISTORY} characters")
+        with open(path, encoding="utf-8-sig") as f:
+            text = f.read(HISTORY + 1)
+        if len(text) > HISTORY:
+            raise ValueError(f"more than {HISTORY} characters")
         saved = json.loads(text)
-        if not isinstance(saved, dict): raise ValueError(f"{saved!r:.40}")
+        if not isinstance(saved, dict):
+            raise ValueError(f"{saved!r:.40}")
         messages, ids = saved.get("messages"), saved.get("ids")
-        if not isinstance(messages, list): raise ValueError(f"messages {messages!r:.40}")
-        if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+        if not isinstance(messages, list):
+            raise ValueError(f"messages {messages!r:.40}")
+        if ids is not None and not (
+            isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
+        ):
             raise ValueError(f"ids {ids!r:.40}")
         return check_history(messages), ids
-    except OSError as e: raise ValueError(f"{path}: can't be read: {e.strerror}") from None
-    except RecursionError: found = "JSON too deeply nested"
-    except ValueError as e: found = str(e)
+    except OSError as e:
+        raise ValueError(f"{path}: can't be read: {e.strerror}") from None
+    except RecursionError:
+        found = "JSON too deeply nested"
+    except ValueError as e:
+        found = str(e)
     raise ValueError(f"{path}: expected what /save writes, found: {found}")
+
 
 def _terminal() -> bool:
     "Is there somebody who can be asked?"
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr)
 
+
 def _read_line() -> str:
-    "The next line of standard input, empty at its end. Raises `ValueError` for one without a bound."
+    """The next line of standard input, empty at its end. Raises `ValueError` for one without a
+    bound.
+    """
     line = sys.stdin.readline(LIMIT + 1) if sys.stdin else ""
-    if len(line) > LIMIT: raise ValueError(f"standard input: expected at most {LIMIT} characters, found more")
+    if len(line) > LIMIT:
+        raise ValueError(f"standard input: expected at most {LIMIT} characters, found more")
     return line
+
 
 def _ask(question: str) -> str:
     "The answer to a question of the program; empty at the end of the input."
     print(question, end="", file=sys.stderr, flush=True)
     line = _read_line()
-    if not line: print(file=sys.stderr, flush=True)
+    if not line:
+        print(file=sys.stderr, flush=True)
     return line.strip()
 
 # %% ../nbs/47_cli.ipynb #1e6c648b
 def _reason(e: BaseException) -> str:
     "Why something failed, for a line."
-    if isinstance(e, OSError) and e.strerror: return e.strerror
-    if isinstance(e, ValueError): return str(e)
+    if isinstance(e, OSError) and e.strerror:
+        return e.strerror
+    if isinstance(e, ValueError):
+        return str(e)
     return f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+
 
 class _Conversation:
     "A chat at the command line, which loses nothing that was said without a word."
-    def __init__(self, talk: Chat): self.talk, self.known = talk, [*talk.messages]
 
-    def run(self, message: Optional[str]) -> None:   # the first one, or None: ask
+    def __init__(self, talk: Chat):
+        self.talk, self.known = talk, [*talk.messages]
+
+    def run(self, message: Optional[str]) -> None:  # the first one, or None: ask
         "Talk until the user leaves or there is no room."
         try:
             while not self.talk.full:
-                if message is None: message = self.next_line()
-                if not message: break
-                if message.startswith("/"): self.obey(message)
-                else: self.turn(message)
+                if message is None:
+                    message = self.next_line()
+                if not message:
+                    break
+                if message.startswith("/"):
+                    self.obey(message)
+                else:
+                    self.turn(message)
                 message = None
         except KeyboardInterrupt:
-            if _terminal(): self.offer()
-            else: self.rescue()
+            if _terminal():
+                self.offer()
+            else:
+                self.rescue()
             raise
         except BaseException:
             self.rescue()
@@ -339,31 +609,43 @@ class _Conversation:
         "The user's next line; empty at the end of the input."
         print("User: ", end="", flush=True)
         line = _read_line()
-        if not line: print(flush=True)
+        if not line:
+            print(flush=True)
         return line.removeprefix("\ufeff").strip("\r\n")
 
     def turn(self, message: str) -> None:
         "Say something, and print the answer as it comes."
         left_out = self.talk.left_out
-        try: answer = self.talk.send(message)
-        except Exception as e:   # no room for this message, a template that fails: another one may do
+        try:
+            answer = self.talk.send(message)
+        # no room for this message, a template that fails: another one may do
+        except Exception as e:
             _say(_reason(e))
             return
         if self.talk.left_out > left_out:
-            _say(f"no room for all that was said: the oldest {self.talk.left_out} of your messages, "
-                 "with their answers, are forgotten")
+            _say(
+                f"no room for all that was said: the oldest {self.talk.left_out} of your messages, "
+                "with their answers, are forgotten"
+            )
         print("Assistant: ", end="", flush=True)
         problem = None
-        try: _print(answer)
+        try:
+            _print(answer)
         except KeyboardInterrupt:
-            if not _terminal(): raise
+            if not _terminal():
+                raise
             problem = "the answer was stopped; Ctrl-C again leaves"
-        except OSError: raise   # of stdout
-        except Exception as e: problem = f"the answer failed: {_reason(e)}"
-        finally: answer.close()   # what was said of it is kept
+        except OSError:
+            raise  # of stdout
+        except Exception as e:
+            problem = f"the answer failed: {_reason(e)}"
+        finally:
+            answer.close()  # what was said of it is kept
         print(flush=True)
-        if problem: _say(problem)
-        if self.talk.full: _say(f"the conversation is full ({self.talk.steps} positions)")
+        if problem:
+            _say(problem)
+        if self.talk.full:
+            _say(f"the conversation is full ({self.talk.steps} positions)")
 
     def obey(self, line: str) -> None:
         "A line that begins with a slash is for the program."
@@ -371,14 +653,17 @@ class _Conversation:
         if word == "/reset" and not rest:
             self.talk.reset()
             _say("all that was said is forgotten")
-        elif word == "/save" and rest.strip(): self.save(rest.strip())
-        else: _say(f"expected /reset or /save FILE, found {line!r:.60}")
+        elif word == "/save" and rest.strip():
+            self.save(rest.strip())
+        else:
+            _say(f"expected /reset or /save FILE, found {line!r:.60}")
 
-    def save(self, name: str) -> bool:   # whether it is saved
+    def save(self, name: str) -> bool:  # whether it is saved
         "Write down what was said, but not over what is no saved chat, unless the user says so."
         path = os.path.expanduser(name)
         try:
-            if not self.may_write(name, path): return False
+            if not self.may_write(name, path):
+                return False
             self.talk.save(path)
         except Exception as e:
             _say(f"{name}: can't be written: {_reason(e)}")
@@ -389,11 +674,20 @@ class _Conversation:
 
     def may_write(self, name: str, path: str) -> bool:
         "Whether there is nothing to lose at this path, or the user has agreed."
-        if not os.path.isfile(path) or not os.path.getsize(path): return True
-        try: return bool(_saved(path))
-        except ValueError: pass
-        if _terminal(): return _ask(f"{_line(name)} is no saved chat. Overwrite it? [y/N] ").lower() in ("y", "yes")
-        _say(f"{name}: expected a saved chat or a new file, found another file, which stays as it is")
+        if not os.path.isfile(path) or not os.path.getsize(path):
+            return True
+        try:
+            return bool(_saved(path))
+        except ValueError:
+            pass
+        if _terminal():
+            return _ask(f"{_line(name)} is no saved chat. Overwrite it? [y/N] ").lower() in (
+                "y",
+                "yes",
+            )
+        _say(
+            f"{name}: expected a saved chat or a new file, found another file, which stays as it is"
+        )
         return False
 
     def unsaved(self) -> int:
@@ -403,44 +697,74 @@ class _Conversation:
 
     def offer(self) -> None:
         "Let the user save what isn't; where nobody can be asked, say that it isn't saved."
-        if not (n := self.unsaved()): return
+        if not (n := self.unsaved()):
+            return
         if not _terminal():
             _say(f"{n} messages were not saved (a line /save FILE saves them)")
             return
-        while name := _ask("Save what was said? The name of a file, or an empty line to forget it: "):
-            if self.save(name): return
+        while name := _ask(
+            "Save what was said? The name of a file, or an empty line to forget it: "
+        ):
+            if self.save(name):
+                return
 
     def rescue(self) -> None:
         "Write what isn't saved to a file of its own."
-        if not self.unsaved(): return
+        if not self.unsaved():
+            return
         try:
-            handle, path = tempfile.mkstemp(prefix="llama2-nb-chat-", suffix=".json")   # only the user may read it
+            # only the user may read it
+            handle, path = tempfile.mkstemp(prefix="llama2-nb-chat-", suffix=".json")
             os.close(handle)
             self.talk.save(path)
             _say(f"what was said is saved in {path} (llama2-nb chat --history {path} goes on)")
-        except Exception as e: _say(f"what was said can't be saved: {_reason(e)}")
+        except Exception as e:
+            _say(f"what was said can't be saved: {_reason(e)}")
 
 # %% ../nbs/47_cli.ipynb #f35aa15d
 @app.command(epilog="For example: llama2-nb inspect stories15M.bin --check-values")
 def inspect(
-    model: Annotated[Optional[str], typer.Argument(
-        metavar="[MODEL]", help="A checkpoint file, or a known name. Default: the built-in model.")] = None,
+    model: Annotated[
+        Optional[str],
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A checkpoint file, or a known name. Default: the built-in model.",
+        ),
+    ] = None,
     model_option: ModelOption = None,
-    check_values: Annotated[bool, typer.Option(
-        "--check-values", help="Read all weights and count those that are no numbers.")] = False,
+    check_values: Annotated[
+        bool,
+        typer.Option(
+            "--check-values", help="Read all weights and count those that are no numbers."
+        ),
+    ] = False,
 ) -> None:
     "Show a checkpoint's header, its sizes, and where its parameters are."
     if model is not None and model_option is not None:
         raise typer.BadParameter("expected the model once, found it as an argument and as --model")
     path = find_model(model_option if model is None else model)
     with open_checkpoint(path) as ckpt:
-        c, header = ckpt.config, getattr(ckpt, "header", None)   # a folder has none
-        if header: print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
-        else: print(f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype}, {sum(os.stat(p).st_size for p in path.glob('*.safetensors')):,} bytes")
-        rows = {f.name: getattr(c, f.name) for i, f in enumerate(fields(c)) if i < 8 or getattr(c, f.name) != f.default}
-        rows |= dict(head_size=c.head_size, kv_dim=c.kv_dim, kv_mul=c.kv_mul,
-                     kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
-        if size := header and header.group_size:   # version 2
+        c, header = ckpt.config, getattr(ckpt, "header", None)  # a folder has none
+        if header:
+            print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
+        else:
+            print(
+                f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype},"
+                f" {sum(os.stat(p).st_size for p in path.glob('*.safetensors')):,} bytes"
+            )
+        rows = {
+            f.name: getattr(c, f.name)
+            for i, f in enumerate(fields(c))
+            if i < 8 or getattr(c, f.name) != f.default
+        }
+        rows |= dict(
+            head_size=c.head_size,
+            kv_dim=c.kv_dim,
+            kv_mul=c.kv_mul,
+            kv_cache_bytes=kv_cache_bytes(c),
+            parameters=count_parameters(c),
+        )
+        if size := header and header.group_size:  # version 2
             n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
             rows |= dict(group_size=size, int8_bytes=n, scale_bytes=4 * n // size)
         for name, value in rows.items():
@@ -450,225 +774,454 @@ def inspect(
             print(f"  {name:22} {str(shape):20} {share:6.1%} {'#' * round(40 * share)}")
         bad = count_nonfinite(ckpt.weights) if check_values else {}
         if check_values and header and header.version == 2:
-            from llama2_nb.storage.int8 import count_lowest   # chapter 34
+            from llama2_nb.storage.int8 import count_lowest  # chapter 34
+
             lowest = ", ".join(f"{n} in {name}" for name, n in count_lowest(ckpt.weights).items())
-            if lowest: warnings.warn(f"{path}: expected int8 from -127 to 127, found -128: {lowest} (used as they are)")
-    if bad: raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity: "
-                                  + ", ".join(f"{n} in {name}" for name, n in bad.items()))
-    if check_values: print("  all weights are finite")
+            if lowest:
+                warnings.warn(
+                    f"{path}: expected int8 from -127 to 127, found -128: {lowest} (used as they"
+                    " are)"
+                )
+    if bad:
+        raise CheckpointError(
+            f"{path}: expected finite weights, found NaN or infinity: "
+            + ", ".join(f"{n} in {name}" for name, n in bad.items())
+        )
+    if check_values:
+        print("  all weights are finite")
 
 # %% ../nbs/47_cli.ipynb #697d1bb4
-@app.command(epilog="For example: llama2-nb tokenize \"Once upon a time\" --ids")
+@app.command(epilog='For example: llama2-nb tokenize "Once upon a time" --ids')
 def tokenize(
-    text: Annotated[str, typer.Argument(help="What to cut; '-' reads it from standard input, without its last line end.")],
-    model: ModelOption = None, tokenizer: TokenizerOption = None,
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="What to cut; '-' reads it from standard input, without its last line end."
+        ),
+    ],
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
     bos: Annotated[bool, typer.Option(help="Begin with BOS.")] = True,
     eos: Annotated[bool, typer.Option(help="End with EOS.")] = False,
-    ids_only: Annotated[bool, typer.Option("--ids", help="Print the ids alone, in one line.")] = False,
+    ids_only: Annotated[
+        bool, typer.Option("--ids", help="Print the ids alone, in one line.")
+    ] = False,
 ) -> None:
     "Show how a text is cut into tokens: a line for each, its id and its piece."
     if tokenizer is None or model is not None:
         path = find_model(model)
-        with open_checkpoint(path) as ckpt: tok = open_tokenizer(path, tokenizer, ckpt.config.vocab_size)
-    else: tok = open_tokenizer(tokenizer, tokenizer, None)
+        with open_checkpoint(path) as ckpt:
+            tok = open_tokenizer(path, tokenizer, ckpt.config.vocab_size)
+    else:
+        tok = open_tokenizer(tokenizer, tokenizer, None)
     text = _text(text)
     ids = tok.encode(text, bos, eos)
-    if eos and ids == tok.encode(text, bos): raise ValueError("--eos: expected a vocabulary with a token that ends a text, found none")
-    if ids_only: print(*ids)
+    if eos and ids == tok.encode(text, bos):
+        raise ValueError("--eos: expected a vocabulary with a token that ends a text, found none")
+    if ids_only:
+        print(*ids)
     else:
-        for id in ids: print(f"{id:6} {tok.pieces[id].decode('utf-8', 'replace')!r}")
+        for id in ids:
+            print(f"{id:6} {tok.pieces[id].decode('utf-8', 'replace')!r}")
 
 # %% ../nbs/47_cli.ipynb #0a1164ff
 @app.command(epilog="For example: llama2-nb bench --shape 15M --peer ./run")
 def bench(
-    model: Annotated[Optional[str], typer.Argument(
-        metavar="[MODEL]", help="A checkpoint file, a Hugging Face folder, or a known name. Default: the bundled model.")] = None,
-    shape: Annotated[Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")] = None,
+    model: Annotated[
+        Optional[str],
+        typer.Argument(
+            metavar="[MODEL]",
+            help=(
+                "A checkpoint file, a Hugging Face folder, or a known name. Default: the bundled"
+                " model."
+            ),
+        ),
+    ] = None,
+    shape: Annotated[
+        Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the random model first.")] = False,
-    backend: BackendOption = "auto", threads: ThreadsOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Medians of so many rounds.")] = 5,
     steps: Annotated[int, typer.Option("--steps", "-n", min=1, help="Tokens to generate.")] = 200,
-    prompt: Annotated[int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")] = 200,
-    peer: Annotated[Optional[list[str]], typer.Option(
-        help="What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary. May be repeated.")] = None,
+    prompt: Annotated[
+        int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")
+    ] = 200,
+    peer: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help=(
+                "What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary. May"
+                " be repeated."
+            )
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     "Measure how fast a model runs here."
     from tempfile import TemporaryDirectory
     from llama2_nb.bench import SHAPES, bench as measure, write_random
-    if int8 and shape is None: raise typer.BadParameter("expected --shape with --int8, found none")
+
+    if int8 and shape is None:
+        raise typer.BadParameter("expected --shape with --int8, found none")
     if shape is not None and (model is not None or shape not in SHAPES):
-        raise typer.BadParameter(f"expected a model or one of the shapes {', '.join(SHAPES)}, found {shape}"
-                                 + (f" and {model}" if model else ""))
+        raise typer.BadParameter(
+            f"expected a model or one of the shapes {', '.join(SHAPES)}, found {shape}"
+            + (f" and {model}" if model else "")
+        )
     backend = _backend(backend, threads)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = find_model(model) if shape is None else os.path.join(folder, f"{shape}.bin")
-        if shape is not None: write_random(path, SHAPES[shape])
+        if shape is not None:
+            write_random(path, SHAPES[shape])
         if shape is not None and int8:
             from llama2_nb.storage.int8 import quantize_checkpoint
+
             source, path = path, os.path.join(folder, f"{shape}_q80.bin")
             quantize_checkpoint(source, path)
-        figures = measure(path, backend=backend, threads=threads, rounds=rounds, steps=steps, prompt=prompt, peers=peer or [])
-    if as_json: print(json.dumps(figures, indent=2)); return
+        figures = measure(
+            path,
+            backend=backend,
+            threads=threads,
+            rounds=rounds,
+            steps=steps,
+            prompt=prompt,
+            peers=peer or [],
+        )
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
     peers = figures.pop("peers")
     _print_figures(figures)
     for name, values in peers.items():
         print(name)
         _print_figures(values)
 
+
 def _print_figures(figures: dict) -> None:
-    units = dict.fromkeys(("generation", "prompt", "sixteen"), " tokens/s") | {"bandwidth": " bytes/s"}
+    units = dict.fromkeys(("generation", "prompt", "sixteen"), " tokens/s") | {
+        "bandwidth": " bytes/s"
+    }
     for name, value in figures.items():
-        if isinstance(value, float): value = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-        elif isinstance(value, int): value = f"{value:,}"
+        if isinstance(value, float):
+            value = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+        elif isinstance(value, int):
+            value = f"{value:,}"
         print(f"  {name.replace('_', ' '):22} {value}{units.get(name, '')}")
 
 # %% ../nbs/47_cli.ipynb #d45a16f2
 @app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="IN", help="A float32 checkpoint, a folder of Hugging Face or Meta, or a known name.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")],
-    group_size: Annotated[int, typer.Option(
-        "--group-size", min=1, help="So many weights share a scale; fewer, if it doesn't divide every row.")] = 64,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A float32 checkpoint, a folder of Hugging Face or Meta, or a known name.",
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")
+    ],
+    group_size: Annotated[
+        int,
+        typer.Option(
+            "--group-size",
+            min=1,
+            help="So many weights share a scale; fewer, if it doesn't divide every row.",
+        ),
+    ] = 64,
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
-    from llama2_nb.storage.int8 import check_target, open_floats, quantize_checkpoint   # chapter 34
+    from llama2_nb.storage.int8 import check_target, open_floats, quantize_checkpoint  # chapter 34
+
     path = find_model(model)
     check_target(path, target)
-    with open_floats(path) as source: c = source.config
-    with tqdm(total=count_parameters(c), unit="weight", unit_scale=True, file=sys.stderr, leave=False,
-              disable=not (sys.stderr and sys.stderr.isatty())) as bar:
+    with open_floats(path) as source:
+        c = source.config
+    with tqdm(
+        total=count_parameters(c),
+        unit="weight",
+        unit_scale=True,
+        file=sys.stderr,
+        leave=False,
+        disable=not (sys.stderr and sys.stderr.isatty()),
+    ) as bar:
         header, errors = quantize_checkpoint(path, target, group_size, bar.update)
     if header.group_size != group_size:
-        _say(f"groups of {header.group_size} instead of {group_size}, "
-             f"so that they divide rows of {c.dim} and {c.hidden_dim}")
+        _say(
+            f"groups of {header.group_size} instead of {group_size}, "
+            f"so that they divide rows of {c.dim} and {c.hidden_dim}"
+        )
     files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("*.pth")]
     before, after = sum(file.stat().st_size for file in files), os.stat(target).st_size
-    if path.is_dir(): _say(f"the vocabulary stays in {path}: give it with -z, or convert with --version 2, which takes it along")
-    print(f"{_line(target)}: version 2, groups of {header.group_size}, {after:,} bytes ({after / before:.1%} of {before:,})")
+    if path.is_dir():
+        _say(
+            f"the vocabulary stays in {path}: give it with -z, or convert with --version 2, which"
+            " takes it along"
+        )
+    print(
+        f"{_line(target)}: version 2, groups of {header.group_size}, {after:,} bytes"
+        f" ({after / before:.1%} of {before:,})"
+    )
     print(f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12} {'in scales':>11}")
-    for e in errors: print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
+    for e in errors:
+        print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
 
 # %% ../nbs/47_cli.ipynb #c9trn002
-def _whole(help: str, *names: str): return Annotated[int, typer.Option(*names, help=help)]
-def _real(help: str, *names: str): return Annotated[float, typer.Option(*names, help=help)]
+def _whole(help: str, *names: str):
+    return Annotated[int, typer.Option(*names, help=help)]
+
+
+def _real(help: str, *names: str):
+    return Annotated[float, typer.Option(*names, help=help)]
+
 
 @app.command(epilog="For example: llama2-nb train --data book.txt --out mine --steps 1000")
 def train(
     ctx: typer.Context,
-    out: Annotated[str, typer.Option("--out", "-o", help="A new or empty folder for all that is made; a training begun there goes on.")],
-    data: Annotated[str, typer.Option("--data", help="A text file, or tales: stories without end.")] = "tales",
-    tokenizer: Annotated[Optional[str], typer.Option(
-        "--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first.")] = None,
-    start: Annotated[Optional[str], typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary.")] = None,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="A new or empty folder for all that is made; a training begun there goes on.",
+        ),
+    ],
+    data: Annotated[
+        str, typer.Option("--data", help="A text file, or tales: stories without end.")
+    ] = "tales",
+    tokenizer: Annotated[
+        Optional[str],
+        typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first."),
+    ] = None,
+    start: Annotated[
+        Optional[str],
+        typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary."),
+    ] = None,
     steps: _whole("Steps in all.", "--steps", "-n") = 10_000,
     seed: _whole("Of the first weights and of the data.", "--seed", "-s") = 1,
-    dim: _whole("Width of the model.") = 128, hidden_dim: _whole("Width of its feed-forward networks.") = 320,
-    layers: _whole("Blocks.") = 5, heads: _whole("Heads of a block.") = 8,
-    kv_heads: _whole("Heads that keep keys and values.") = 4, vocab_size: _whole("Tokens to learn.") = 896,
+    dim: _whole("Width of the model.") = 128,
+    hidden_dim: _whole("Width of its feed-forward networks.") = 320,
+    layers: _whole("Blocks.") = 5,
+    heads: _whole("Heads of a block.") = 8,
+    kv_heads: _whole("Heads that keep keys and values.") = 4,
+    vocab_size: _whole("Tokens to learn.") = 896,
     length: _whole("Tokens of a row; the most positions that the model will know.") = 512,
-    batch: _whole("Rows of a step.") = 8, micro: _whole("Rows that go through the model together.") = 2,
-    lr: _real("The peak of the learning rate.") = 3e-3, warmup: _whole("Steps up to the peak.") = 200,
-    decay: _real("Weight decay.") = 0.1, clip: _real("The longest gradient that is followed.") = 1.0,
+    batch: _whole("Rows of a step.") = 8,
+    micro: _whole("Rows that go through the model together.") = 2,
+    lr: _real("The peak of the learning rate.") = 3e-3,
+    warmup: _whole("Steps up to the peak.") = 200,
+    decay: _real("Weight decay.") = 0.1,
+    clip: _real("The longest gradient that is followed.") = 1.0,
     save_every: _whole("Steps from one saved state to the next.") = 100,
     check_every: _whole("Steps from one look at the held-out rows to the next.") = 250,
-    threads: Annotated[Optional[int], typer.Option("--threads", help="Default: one for each core; the result is the same.")] = None,
+    threads: Annotated[
+        Optional[int],
+        typer.Option("--threads", help="Default: one for each core; the result is the same."),
+    ] = None,
 ) -> None:
     "Train a model from nothing, or go on with a training. Ctrl-C saves."
-    from llama2_nb.training.train import train as run   # chapter 22
-    shape = dict(dim=dim, hidden_dim=hidden_dim, n_layers=layers, n_heads=heads, n_kv_heads=kv_heads, vocab_size=vocab_size, length=length)
-    if start:   # has a shape of its own; what was asked for must agree
-        asked = {name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"}
+    from llama2_nb.training.train import train as run  # chapter 22
+
+    shape = dict(
+        dim=dim,
+        hidden_dim=hidden_dim,
+        n_layers=layers,
+        n_heads=heads,
+        n_kv_heads=kv_heads,
+        vocab_size=vocab_size,
+        length=length,
+    )
+    if start:  # has a shape of its own; what was asked for must agree
+        asked = {
+            name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"
+        }
         shape = {name: value for name, value in shape.items() if name.removeprefix("n_") in asked}
     try:
-        log = run(out, data, tokenizer, start=start, threads=threads, progress=bool(sys.stderr and sys.stderr.isatty()), say=_say, **shape,
-                  batch=batch, micro=micro, steps=steps, lr=lr, warmup=warmup, decay=decay, clip=clip,
-                  seed=seed, save_every=save_every, check_every=check_every)
-    except KeyboardInterrupt as e: _say(str(e) or "interrupted"); raise SystemExit(130) from None   # one line says it all
+        log = run(
+            out,
+            data,
+            tokenizer,
+            start=start,
+            threads=threads,
+            progress=bool(sys.stderr and sys.stderr.isatty()),
+            say=_say,
+            **shape,
+            batch=batch,
+            micro=micro,
+            steps=steps,
+            lr=lr,
+            warmup=warmup,
+            decay=decay,
+            clip=clip,
+            seed=seed,
+            save_every=save_every,
+            check_every=check_every,
+        )
+    # one line says it all
+    except KeyboardInterrupt as e:
+        _say(str(e) or "interrupted")
+        raise SystemExit(130) from None
     held_out = [entry["held_out"] for entry in log if "held_out" in entry]
     print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
 
 # %% ../nbs/47_cli.ipynb #b9c6d760
 @app.command(epilog="For example: llama2-nb convert my-llama my-llama.bin --version 2")
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A Hugging Face folder, a Meta checkpoint, a llama2.c file, or a name.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="A name with .bin: a llama2.c file; any other: a Hugging Face folder.")],
-    version: Annotated[Optional[int], typer.Option(
-        min=0, max=2, help="Of the file: 0 for run.c (the default), 1, or 2, int8, for runq.c.")] = None,
-    dtype: Annotated[Optional[str], typer.Option(help="Of the folder: float32, float16 or bfloat16. Default: as in IN.")] = None,
-    group_size: Annotated[Optional[int], typer.Option(
-        "--group-size", min=1, help="Of version 2: so many weights share a scale. Default: 64.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A Hugging Face folder, a Meta checkpoint, a llama2.c file, or a name.",
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help="A name with .bin: a llama2.c file; any other: a Hugging Face folder.",
+        ),
+    ],
+    version: Annotated[
+        Optional[int],
+        typer.Option(
+            min=0, max=2, help="Of the file: 0 for run.c (the default), 1, or 2, int8, for runq.c."
+        ),
+    ] = None,
+    dtype: Annotated[
+        Optional[str],
+        typer.Option(help="Of the folder: float32, float16 or bfloat16. Default: as in IN."),
+    ] = None,
+    group_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--group-size", min=1, help="Of version 2: so many weights share a scale. Default: 64."
+        ),
+    ] = None,
     positions: PositionsOption = None,
 ) -> None:
     "Turn a model from one format into another, its vocabulary included."
     from llama2_nb.formats.huggingface import convert as turn
-    written = turn(find_model(source), target, version=version, dtype=dtype, group_size=group_size, positions=positions)
+
+    written = turn(
+        find_model(source),
+        target,
+        version=version,
+        dtype=dtype,
+        group_size=group_size,
+        positions=positions,
+    )
     for path in written:
-        if path.is_file(): print(f"{_line(str(path))}: {path.stat().st_size:,} bytes")
+        if path.is_file():
+            print(f"{_line(str(path))}: {path.stat().st_size:,} bytes")
 
 # %% ../nbs/47_cli.ipynb #c7d8d604
 @app.command(epilog="For example: llama2-nb download stories15M")
 def download(
-    name: Annotated[str, typer.Argument(help="stories260K, stories15M, stories42M, stories110M, or OWNER/NAME[@REVISION] of the hub.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would need; download nothing.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help=(
+                "stories260K, stories15M, stories42M, stories110M, or OWNER/NAME[@REVISION] of the"
+                " hub."
+            )
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would need; download nothing.")
+    ] = False,
 ) -> None:
     "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
     from llama2_nb import hub
     from llama2_nb.core import HUB_NAME
+
     if name not in hub.STORIES and not HUB_NAME.fullmatch(name):
-        raise typer.BadParameter(f"expected one of {', '.join(hub.STORIES)}, or OWNER/NAME, found {name}")
-    if not dry_run: print(hub.download(name, refresh=True)); return
+        raise typer.BadParameter(
+            f"expected one of {', '.join(hub.STORIES)}, or OWNER/NAME, found {name}"
+        )
+    if not dry_run:
+        print(hub.download(name, refresh=True))
+        return
     plan = hub.plan(name)
     c = plan.config
     print(f"{name}: {count_parameters(c):,} parameters, {c.seq_len:,} positions")
     print(f"  {'download':22} {plan.disk:,} bytes")
-    print(f"  {'memory':22} {plan.memory(2048):,} bytes, with a conversation of {min(2048, c.seq_len):,} positions")
-    print(f"  {'read for a token':22} {plan.per_token:,} bytes: at 10 GB/s {plan.speed(1e10):,.1f} tokens/s at best, at 50 GB/s {plan.speed(5e10):,.1f}")
+    print(
+        f"  {'memory':22} {plan.memory(2048):,} bytes, with a conversation of"
+        f" {min(2048, c.seq_len):,} positions"
+    )
+    print(
+        f"  {'read for a token':22} {plan.per_token:,} bytes: at 10 GB/s {plan.speed(1e10):,.1f}"
+        f" tokens/s at best, at 50 GB/s {plan.speed(5e10):,.1f}"
+    )
 
 # %% ../nbs/47_cli.ipynb #7d54c19e
 # ClickException: click's own, or the copy that newer versions of typer carry
 _UsageError = typer.BadParameter.__mro__[2]
 
-def main(args: Optional[list[str]] = None) -> None:   # None: the arguments of the process
+
+def main(args: Optional[list[str]] = None) -> None:  # None: the arguments of the process
     "The command `llama2-nb`."
     for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
-    if hasattr(sys.stdin, "reconfigure"): sys.stdin.reconfigure(errors="surrogateescape")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")
     warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
     sys.exit(_run(args))
 
-INTERNAL = 70   # the exit status of a mistake in the program: EX_SOFTWARE of sysexits.h
 
-def _run(args: Optional[list[str]]) -> int:   # the exit status
+INTERNAL = 70  # the exit status of a mistake in the program: EX_SOFTWARE of sysexits.h
+
+
+def _run(args: Optional[list[str]]) -> int:  # the exit status
     try:
         status = app(args, prog_name="llama2-nb", standalone_mode=False) or 0
-        if sys.stdout: sys.stdout.flush()   # a full disk is noticed here at the latest
-    except SystemExit as e: return e.code   # a command has said what there is to say
-    except BaseException as e:   # Rust's panics are no `Exception`
-        if os.environ.get("LLAMA2_NB_TRACEBACK") and sys.stderr: traceback.print_exc()
+        if sys.stdout:
+            sys.stdout.flush()  # a full disk is noticed here at the latest
+    except SystemExit as e:
+        return e.code  # a command has said what there is to say
+    except BaseException as e:  # Rust's panics are no `Exception`
+        if os.environ.get("LLAMA2_NB_TRACEBACK") and sys.stderr:
+            traceback.print_exc()
         status = _explain(e)
-    if status == 130:   # newer versions of typer return it
-        if sys.stderr and sys.stderr.isatty(): print(file=sys.stderr)   # leave the line of the story
+    if status == 130:  # newer versions of typer return it
+        if sys.stderr and sys.stderr.isatty():
+            print(file=sys.stderr)  # leave the line of the story
         _say("interrupted")
     return status
 
-def _explain(e: BaseException) -> int:   # the exit status
+
+def _explain(e: BaseException) -> int:  # the exit status
     "Say in one line what went wrong."
-    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return 130
-    if isinstance(e, BrokenPipeError):   # whoever closed the pipe has read enough
+    if isinstance(e, (KeyboardInterrupt, typer.Abort)):
+        return 130
+    if isinstance(e, BrokenPipeError):  # whoever closed the pipe has read enough
         _drop(sys.stdout)
         return 1
-    if isinstance(e, _UsageError): return _refuse(e.format_message())
+    if isinstance(e, _UsageError):
+        return _refuse(e.format_message())
     if isinstance(e, OSError):
         _drop(sys.stdout)
-        return _refuse(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e) or type(e).__name__)
-    if isinstance(e, MemoryError): return _refuse(f"not enough memory: {e}" if str(e) else "not enough memory")
-    if isinstance(e, ValueError): return _refuse(str(e) or type(e).__name__)
+        return _refuse(
+            f"{e.filename}: {e.strerror}"
+            if e.filename and e.strerror
+            else str(e) or type(e).__name__
+        )
+    if isinstance(e, MemoryError):
+        return _refuse(f"not enough memory: {e}" if str(e) else "not enough memory")
+    if isinstance(e, ValueError):
+        return _refuse(str(e) or type(e).__name__)
     place = traceback.extract_tb(e.__traceback__)[-1]
-    _say(f"internal error: {_reason(e)} ({os.path.basename(place.filename)}, line {place.lineno}). This is a fault of "
-         "llama2-nb: please report it, with the traceback that LLAMA2_NB_TRACEBACK=1 shows")
+    _say(
+        f"internal error: {_reason(e)} ({os.path.basename(place.filename)}, line {place.lineno})."
+        " This is a fault of llama2-nb: please report it, with the traceback that"
+        " LLAMA2_NB_TRACEBACK=1 shows"
+    )
     return INTERNAL
+
 
 def _refuse(message: str) -> int:
     "Say in one line what is wrong."

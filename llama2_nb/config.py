@@ -20,252 +20,417 @@ from typing import NamedTuple
 import llama2_nb
 
 # %% ../nbs/01_config.ipynb #a7727a45
-def embedded_model() -> Path:   # path of the checkpoint that ships inside the package
+def embedded_model() -> Path:  # path of the checkpoint that ships inside the package
     "Where the embedded model lies; its tokenizer is beside it."
     return Path(llama2_nb.__file__).parent / "models" / "tales.bin"
 
 # %% ../nbs/01_config.ipynb #c2c966ba
 class CheckpointError(ValueError):
-    "A model file that can't be used. The message names the field, what was expected and what was found."
+    """A model file that can't be used. The message names the field, what was
+    expected and what was found.
+    """
+
 
 def short(
-    value,               # anything that came from a file
-    limit: int = 80,     # characters
-) -> str:                # at most `limit` characters, none of them a control character
+    value,  # anything that came from a file
+    limit: int = 80,  # characters
+) -> str:  # at most `limit` characters, none of them a control character
     "A value as an error message may show it: Python's spelling, cut if it is long."
     if isinstance(value, str | bytes):
-        value = value[:limit]   # the rest would be spelled only to be cut off
+        value = value[:limit]  # the rest would be spelled only to be cut off
         text = repr(value)
     else:
         text = repr(value)
-    return text if len(text) <= limit else text[:limit - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 # %% ../nbs/01_config.ipynb #6d743d9b
 class RopeScaling(NamedTuple):
-    "How Llama 3 slows RoPE, to read longer texts than in its first training; 06_rope shows it."
-    factor: float           # the slow pairs turn so many times slower
-    low: float = 1.0        # slow: fewer turns than this in `original` positions
-    high: float = 4.0       # left as they are: more turns than this; in between it is gradual
-    original: int = 8192    # positions of the first training; 0: all pairs are slowed
+    """How Llama 3 slows RoPE, to read longer texts than in its first training;
+    06_rope shows it.
+    """
+
+    factor: float  # the slow pairs turn so many times slower
+    low: float = 1.0  # slow: fewer turns than this in `original` positions
+    # left as they are: more turns than this; in between it is gradual
+    high: float = 4.0
+    original: int = 8192  # positions of the first training; 0: all pairs are slowed
 
     def possible(self) -> bool:
         "Whether the numbers make sense."
-        return (all(isinstance(v, Real) and v < 2**63 for v in self) and self.factor >= 1
-                and 0 < self.low < self.high and self.original >= 0)
+        return (
+            all(isinstance(v, Real) and v < 2**63 for v in self)
+            and self.factor >= 1
+            and 0 < self.low < self.high
+            and self.original >= 0
+        )
 
 # %% ../nbs/01_config.ipynb #d15d962c
 @dataclass(frozen=True)
 class Config:
     """The shape of a Llama: the seven numbers of its header,
     and whether the classifier is the embedding table."""
-    dim: int         # width of the residual stream
+
+    dim: int  # width of the residual stream
     hidden_dim: int  # width inside the feed-forward network
-    n_layers: int    # blocks, one above the other
-    n_heads: int     # query heads of a block
-    n_kv_heads: int  # key/value heads of a block; each serves n_heads / n_kv_heads query heads
+    n_layers: int  # blocks, one above the other
+    n_heads: int  # query heads of a block
+    # key/value heads of a block; each serves n_heads / n_kv_heads query heads
+    n_kv_heads: int
     vocab_size: int  # number of tokens, positive
-    seq_len: int     # the most positions that a sequence may have
+    seq_len: int  # the most positions that a sequence may have
     shared_classifier: bool = True  # False: a matrix `wcls` of its own makes the logits
-    head_dim: int | None = None     # width of a head; None: dim / n_heads
-    rope_theta: float = 10000.0     # base of RoPE's frequencies
-    norm_eps: float = 1e-5          # floor inside the square root of RMSNorm
-    rope_scaling: RopeScaling | None = None   # None: every pair turns as fast as `rope_theta` says
+    head_dim: int | None = None  # width of a head; None: dim / n_heads
+    rope_theta: float = 10000.0  # base of RoPE's frequencies
+    norm_eps: float = 1e-5  # floor inside the square root of RMSNorm
+    # None: every pair turns as fast as `rope_theta` says
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self):
-        for f in fields(self)[:7]:   # NumPy's integers become Python's, which can't overflow
+        # NumPy's integers become Python's, which can't overflow
+        for f in fields(self)[:7]:
             value = getattr(self, f.name)
-            if isinstance(value, Integral): object.__setattr__(self, f.name, int(value))
+            if isinstance(value, Integral):
+                object.__setattr__(self, f.name, int(value))
         for name in "rope_theta", "norm_eps":
             value = getattr(self, name)
-            if isinstance(value, Real) and abs(value) < 2**63: object.__setattr__(self, name, float(value))
+            if isinstance(value, Real) and abs(value) < 2**63:
+                object.__setattr__(self, name, float(value))
         check_config(self)
-        if self.head_dim and self.head_dim * self.n_heads == self.dim: object.__setattr__(self, "head_dim", None)
+        if self.head_dim and self.head_dim * self.n_heads == self.dim:
+            object.__setattr__(self, "head_dim", None)
 
     @property
-    def head_size(self) -> int: "Width of one head."; return self.head_dim or self.dim // self.n_heads
+    def head_size(self) -> int:
+        "Width of one head."
+        return self.head_dim or self.dim // self.n_heads
+
     @property
-    def q_dim(self) -> int: "Width of all queries of a position."; return self.head_size * self.n_heads
+    def q_dim(self) -> int:
+        "Width of all queries of a position."
+        return self.head_size * self.n_heads
+
     @property
-    def kv_dim(self) -> int: "Width of all keys of a position."; return self.head_size * self.n_kv_heads
+    def kv_dim(self) -> int:
+        "Width of all keys of a position."
+        return self.head_size * self.n_kv_heads
+
     @property
-    def kv_mul(self) -> int: "Query heads for one key/value head."; return self.n_heads // self.n_kv_heads
+    def kv_mul(self) -> int:
+        "Query heads for one key/value head."
+        return self.n_heads // self.n_kv_heads
 
 # %% ../nbs/01_config.ipynb #5d43fb59
-KV_CACHE_LIMIT = 2**36   # bytes (64 GiB): a header that asks for a larger cache is refused
+# bytes (64 GiB): a header that asks for a larger cache is refused
+KV_CACHE_LIMIT = 2**36
+
 
 def kv_cache_bytes(
     c: Config,
-    positions: int | None = None,   # None: the model's seq_len
-) -> int:                           # bytes of all keys and values in float32
-    "Memory of a full key/value cache: two float32 vectors of kv_dim for each layer and position."
-    return 2 * 4 * c.n_layers * (c.seq_len if positions is None else positions) * c.kv_dim
+    positions: int | None = None,  # None: the model's seq_len
+) -> int:  # bytes of all keys and values in float32
+    """Memory of a full key/value cache: two float32 vectors of kv_dim for each
+    layer and position.
+    """
+    return (
+        2 * 4 * c.n_layers * (c.seq_len if positions is None else positions) * c.kv_dim
+    )
 
 # %% ../nbs/01_config.ipynb #867566fa
 def check_config(c: Config) -> None:
     "Raise `CheckpointError` for the first field that no Llama can have."
+
     def need(ok, name, expected):
-        if not ok: raise CheckpointError(f"{name}: expected {expected}, found {short(getattr(c, name))}")
+        if not ok:
+            raise CheckpointError(
+                f"{name}: expected {expected}, found {short(getattr(c, name))}"
+            )
 
     for f in fields(c)[:7]:
         value = getattr(c, f.name)
-        need(isinstance(value, int) and 0 < value < 2**31, f.name, "a whole number from 1 to 2147483647")
-    if c.head_dim is None: need(c.dim % c.n_heads == 0, "dim", f"a multiple of n_heads ({c.n_heads})")
-    else: need(isinstance(c.head_dim, int) and 0 < c.head_dim < 2**31, "head_dim", "a whole number from 1 to 2147483647")
+        need(
+            isinstance(value, int) and 0 < value < 2**31,
+            f.name,
+            "a whole number from 1 to 2147483647",
+        )
+    if c.head_dim is None:
+        need(c.dim % c.n_heads == 0, "dim", f"a multiple of n_heads ({c.n_heads})")
+    else:
+        need(
+            isinstance(c.head_dim, int) and 0 < c.head_dim < 2**31,
+            "head_dim",
+            "a whole number from 1 to 2147483647",
+        )
     for name in "rope_theta", "norm_eps":
-        need(isinstance(value := getattr(c, name), Real) and 0 < value < 2**63, name, "a number above 0")
-    need(c.rope_scaling is None or c.rope_scaling.possible(), "rope_scaling", "factor from 1 up, 0 < low < high, original from 0 up")
-    need(c.head_size % 2 == 0, "head_size", "an even number (dim / n_heads, RoPE turns pairs)")
+        need(
+            isinstance(value := getattr(c, name), Real) and 0 < value < 2**63,
+            name,
+            "a number above 0",
+        )
+    need(
+        c.rope_scaling is None or c.rope_scaling.possible(),
+        "rope_scaling",
+        "factor from 1 up, 0 < low < high, original from 0 up",
+    )
+    need(
+        c.head_size % 2 == 0,
+        "head_size",
+        "an even number (dim / n_heads, RoPE turns pairs)",
+    )
     need(c.n_kv_heads <= c.n_heads, "n_kv_heads", f"at most n_heads ({c.n_heads})")
-    need(c.n_heads % c.n_kv_heads == 0, "n_heads", f"a multiple of n_kv_heads ({c.n_kv_heads})")
+    need(
+        c.n_heads % c.n_kv_heads == 0,
+        "n_heads",
+        f"a multiple of n_kv_heads ({c.n_kv_heads})",
+    )
     if (size := 4 * count_parameters(c)) >= 2**63:
-        raise CheckpointError(f"sizes: expected tensors below 2**63 bytes, found {size}")
+        raise CheckpointError(
+            f"sizes: expected tensors below 2**63 bytes, found {size}"
+        )
     if (size := kv_cache_bytes(c)) > KV_CACHE_LIMIT:
-        raise CheckpointError(f"seq_len: expected a key/value cache of at most {KV_CACHE_LIMIT} bytes, "
-                              f"found {c.seq_len} positions, {size} bytes")
+        raise CheckpointError(
+            f"seq_len: expected a key/value cache of at most {KV_CACHE_LIMIT} bytes, "
+            f"found {c.seq_len} positions, {size} bytes"
+        )
 
 # %% ../nbs/01_config.ipynb #118d0264
-def tensor_shapes(c: Config) -> dict[str, tuple[int, ...]]:   # name → shape, in the order of a version 0 file
-    "The tensors of a model and their shapes. `wcls` is there only if the classifier is not shared."
+# name → shape, in the order of a version 0 file
+def tensor_shapes(c: Config) -> dict[str, tuple[int, ...]]:
+    """The tensors of a model and their shapes. `wcls` is there only if the
+    classifier is not shared.
+    """
     L, kv = c.n_layers, c.kv_dim
     shapes = dict(
         token_embedding_table=(c.vocab_size, c.dim),
         rms_att_weight=(L, c.dim),
-        wq=(L, c.q_dim, c.dim), wk=(L, kv, c.dim), wv=(L, kv, c.dim), wo=(L, c.dim, c.q_dim),
+        wq=(L, c.q_dim, c.dim),
+        wk=(L, kv, c.dim),
+        wv=(L, kv, c.dim),
+        wo=(L, c.dim, c.q_dim),
         rms_ffn_weight=(L, c.dim),
-        w1=(L, c.hidden_dim, c.dim), w2=(L, c.dim, c.hidden_dim), w3=(L, c.hidden_dim, c.dim),
-        rms_final_weight=(c.dim,))
+        w1=(L, c.hidden_dim, c.dim),
+        w2=(L, c.dim, c.hidden_dim),
+        w3=(L, c.hidden_dim, c.dim),
+        rms_final_weight=(c.dim,),
+    )
     return shapes if c.shared_classifier else {**shapes, "wcls": (c.vocab_size, c.dim)}
 
-def count_parameters(c: Config) -> int:   # numbers that training sets
+
+def count_parameters(c: Config) -> int:  # numbers that training sets
     "How many parameters the model has; a shared classifier counts once."
     return sum(prod(shape) for shape in tensor_shapes(c).values())
 
 # %% ../nbs/01_config.ipynb #0385c4a3
-MAGIC = 0x616b3432   # "ak42" read as a big-endian word
+MAGIC = 0x616B3432  # "ak42" read as a big-endian word
+
 
 @dataclass(frozen=True)
 class Header:
-    "What the head of a checkpoint says: the model's shape and how the rest of the file is laid out."
+    """What the head of a checkpoint says: the model's shape and how the rest of the
+    file is laid out.
+    """
+
     config: Config
-    version: int = 0                # 0 legacy, 1 float32, 2 int8 in groups
-    group_size: int | None = None   # numbers that share a scale; only in version 2
+    version: int = 0  # 0 legacy, 1 float32, 2 int8 in groups
+    group_size: int | None = None  # numbers that share a scale; only in version 2
 
     @property
-    def size(self) -> int: "Bytes before the first tensor."; return 256 if self.version else 28
+    def size(self) -> int:
+        "Bytes before the first tensor."
+        return 256 if self.version else 28
 
 # %% ../nbs/01_config.ipynb #96157bf5
 def check_plain(c: Config) -> None:
     "Raise `CheckpointError` for what no header of llama2.c can say."
     for f in fields(c)[8:]:
         if (value := getattr(c, f.name)) != f.default:
-            expected = {"head_dim": f"{c.dim} / {c.n_heads}", "rope_scaling": "none"}.get(f.name, f.default)
-            raise CheckpointError(f"{f.name}: expected {expected}, which is what llama2.c's files mean, found {value}")
+            expected = {
+                "head_dim": f"{c.dim} / {c.n_heads}",
+                "rope_scaling": "none",
+            }.get(f.name, f.default)
+            raise CheckpointError(
+                f"{f.name}: expected {expected}, which is what llama2.c's files mean,"
+                f" found {value}"
+            )
 
-def pack_header(h: Header) -> bytes:   # 28 or 256 bytes
+
+def pack_header(h: Header) -> bytes:  # 28 or 256 bytes
     "The head of a checkpoint, as llama2.c writes it."
     check_plain(h.config)
     *dims, vocab_size, seq_len, shared = astuple(h.config)[:8]
     if h.version == 0:
         return struct.pack("<7i", *dims, vocab_size if shared else -vocab_size, seq_len)
     group = struct.pack("<i", h.group_size) if h.version == 2 else b""
-    return (struct.pack("<Ii7iB", MAGIC, h.version, *dims, vocab_size, seq_len, shared)
-            + group).ljust(256, b"\0")
+    return (
+        struct.pack("<Ii7iB", MAGIC, h.version, *dims, vocab_size, seq_len, shared)
+        + group
+    ).ljust(256, b"\0")
 
 # %% ../nbs/01_config.ipynb #7ad6e74d
-FORMATS = {   # first bytes → what such a file is, and what to do instead
-    b"GGUF": ("a GGUF file (llama.cpp)", "give the Hugging Face folder of the same model"),
-    b"PK\x03\x04": ("a zip archive (PyTorch .pt or .pth)",
-                    "give the folder, if params.json or config.json is beside it"),
+FORMATS = {  # first bytes → what such a file is, and what to do instead
+    b"GGUF": (
+        "a GGUF file (llama.cpp)",
+        "give the Hugging Face folder of the same model",
+    ),
+    b"PK\x03\x04": (
+        "a zip archive (PyTorch .pt or .pth)",
+        "give the folder, if params.json or config.json is beside it",
+    ),
     # so long that no model's header begins with it
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 ": ("a Python pickle (old PyTorch)",
-                    "give the folder, if params.json is beside it"),
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 ": (
+        "a Python pickle (old PyTorch)",
+        "give the folder, if params.json is beside it",
+    ),
     b"\x1f\x8b": ("gzip-compressed data", "unpack it first"),
-    b"version https://git-lfs": ("a Git LFS pointer, not the file that it points to",
-                                 "fetch the file itself with git lfs pull"),
-    b"<!doctype": ("an HTML page, perhaps of a failed download", "download the file again"),
-    b"<html": ("an HTML page, perhaps of a failed download", "download the file again")}
+    b"version https://git-lfs": (
+        "a Git LFS pointer, not the file that it points to",
+        "fetch the file itself with git lfs pull",
+    ),
+    b"<!doctype": (
+        "an HTML page, perhaps of a failed download",
+        "download the file again",
+    ),
+    b"<html": ("an HTML page, perhaps of a failed download", "download the file again"),
+}
 SAFETENSORS = "a safetensors file"
 TEXT = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 
-def other_format(data: bytes) -> tuple[str, str] | None:   # None: it may be a checkpoint
-    "The well-known format that a file is in, by its first bytes, and what to do about it."
+
+def other_format(data: bytes) -> tuple[str, str] | None:  # None: it may be a checkpoint
+    """The well-known format that a file is in, by its first bytes, and what to do
+    about it.
+    """
     start = data[:64].lstrip()
     if start.startswith(b"<"):
         start = start.lower()
-    elif start.startswith(b"{") and TEXT.issuperset(data[:64]):   # no header has 28 such bytes
+    # no header has 28 such bytes
+    elif start.startswith(b"{") and TEXT.issuperset(data[:64]):
         if b"docker.distribution.manifest" in data or b"schemaVersion" in data:
-            return "an Ollama manifest", "give the Hugging Face folder of the same model"
+            return (
+                "an Ollama manifest",
+                "give the Hugging Face folder of the same model",
+            )
         return "a JSON file", "give the folder that it is in"
     else:
         start = data
     if data[8:10] in (b'{"', b"{ ") and data[4:8] == bytes(4):
         return SAFETENSORS, "give the folder that it is in, with its config.json"
-    return next((found for magic, found in FORMATS.items() if start.startswith(magic)), None)
+    return next(
+        (found for magic, found in FORMATS.items() if start.startswith(magic)), None
+    )
 
 # %% ../nbs/01_config.ipynb #c98325f4
 def _swapped(values: tuple[int, ...]) -> tuple[int, ...]:
     "The same four-byte words, read in the other byte order."
     return struct.unpack(f">{len(values)}i", struct.pack(f"<{len(values)}i", *values))
 
-def _either_order(make, values: tuple[int, ...]) -> Config:   # make: numbers of a header → Config
-    "What `make` makes of the numbers; says so if they make sense only in the other byte order."
-    try: return make(values)
+
+# make: numbers of a header → Config
+def _either_order(make, values: tuple[int, ...]) -> Config:
+    """What `make` makes of the numbers; says so if they make sense only in the
+    other byte order.
+    """
+    try:
+        return make(values)
     except CheckpointError as e:
-        try: make(_swapped(values))
-        except CheckpointError: raise e from None
-        raise CheckpointError("header: expected little-endian numbers, found big-endian ones "
-                              f"(dim {values[0]} would be {_swapped(values)[0]})") from None
+        try:
+            make(_swapped(values))
+        except CheckpointError:
+            raise e from None
+        raise CheckpointError(
+            "header: expected little-endian numbers, found big-endian ones "
+            f"(dim {values[0]} would be {_swapped(values)[0]})"
+        ) from None
 
 # %% ../nbs/01_config.ipynb #3e705197
-def parse_header(data: bytes) -> Header:   # of the first 256 bytes of a file, or all of a shorter one
-    "Read the head of a checkpoint of any version and check every field. Raises `CheckpointError`."
-    if not data: raise CheckpointError("file: expected a checkpoint, found an empty file")
+# of the first 256 bytes of a file, or all of a shorter one
+def parse_header(data: bytes) -> Header:
+    """Read the head of a checkpoint of any version and check every field. Raises
+    `CheckpointError`.
+    """
+    if not data:
+        raise CheckpointError("file: expected a checkpoint, found an empty file")
     if found := other_format(data):
         name, next_step = found
-        raise CheckpointError(f"file: expected a llama2.c checkpoint, found {name}: {next_step}")
+        raise CheckpointError(
+            f"file: expected a llama2.c checkpoint, found {name}: {next_step}"
+        )
     if data[:4] == struct.pack(">I", MAGIC):
-        raise CheckpointError("magic: expected little-endian numbers, found a big-endian header")
+        raise CheckpointError(
+            "magic: expected little-endian numbers, found a big-endian header"
+        )
     versioned = data[:4] == struct.pack("<I", MAGIC)
     if len(data) < (size := 256 if versioned else 28):
         raise CheckpointError(f"header: expected {size} bytes, found {len(data)}")
     return _parse_versioned(data) if versioned else _parse_legacy(data)
 
+
 def _parse_legacy(data: bytes) -> Header:
     values = struct.unpack_from("<7i", data)
-    if values[5] in (0, -2**31): raise CheckpointError(f"vocab_size: expected a number of tokens, found {values[5]}")
-    return Header(_either_order(lambda v: Config(*v[:5], abs(v[5]), v[6], v[5] > 0), values))
+    if values[5] in (0, -(2**31)):
+        raise CheckpointError(
+            f"vocab_size: expected a number of tokens, found {values[5]}"
+        )
+    return Header(
+        _either_order(lambda v: Config(*v[:5], abs(v[5]), v[6], v[5] > 0), values)
+    )
 
 # %% ../nbs/01_config.ipynb #736a1701
 def check_group_size(c: Config, group_size: int) -> None:
     "Raise `CheckpointError` unless each matrix of a layer is a whole number of groups."
-    if group_size <= 0: raise CheckpointError(f"group_size: expected a positive number, found {group_size}")
+    if group_size <= 0:
+        raise CheckpointError(
+            f"group_size: expected a positive number, found {group_size}"
+        )
     for name, shape in tensor_shapes(c).items():
         if not name.startswith("rms_") and (n := prod(shape[-2:])) % group_size:
-            raise CheckpointError(f"group_size: expected a divisor of {n} (a matrix of {name}), found {group_size}")
+            raise CheckpointError(
+                f"group_size: expected a divisor of {n} (a matrix of {name}), found"
+                f" {group_size}"
+            )
+
 
 def _parse_versioned(data: bytes) -> Header:
     version, *values, shared = struct.unpack_from("<i7iB", data, 4)
     if version not in (1, 2):
-        raise CheckpointError(f"version: expected 1 or 2 after the magic word, found {version}")
-    if shared not in (0, 1): raise CheckpointError(f"shared_classifier: expected 0 or 1, found {shared}")
+        raise CheckpointError(
+            f"version: expected 1 or 2 after the magic word, found {version}"
+        )
+    if shared not in (0, 1):
+        raise CheckpointError(f"shared_classifier: expected 0 or 1, found {shared}")
     config = _either_order(lambda v: Config(*v, bool(shared)), tuple(values))
     group_size = struct.unpack_from("<i", data, 37)[0] if version == 2 else None
-    if version == 2: check_group_size(config, group_size)
-    if any(data[41 if version == 2 else 37:256]):
-        warnings.warn("header: expected zeros up to byte 256, found other bytes (ignored)", stacklevel=3)
+    if version == 2:
+        check_group_size(config, group_size)
+    if any(data[41 if version == 2 else 37 : 256]):
+        warnings.warn(
+            "header: expected zeros up to byte 256, found other bytes (ignored)",
+            stacklevel=3,
+        )
     return Header(config, version, group_size)
 
 # %% ../nbs/01_config.ipynb #ed785365
-def rope_table_shape(c: Config) -> tuple[int, int]:   # of each of the two tables a version 0 file carries
+# of each of the two tables a version 0 file carries
+def rope_table_shape(c: Config) -> tuple[int, int]:
     "Cosines and sines of old llama2.c files: kept in the format, read by no one."
     return c.seq_len, c.head_size // 2
 
-def tensor_bytes(h: Header, name: str, shape: tuple[int, ...]) -> int:   # bytes of a tensor in the file
+
+# bytes of a tensor in the file
+def tensor_bytes(h: Header, name: str, shape: tuple[int, ...]) -> int:
     "Four a number; in version 2, but for the norms, one a number and four a group."
     n = prod(shape)
-    return n + 4 * (n // h.group_size) if h.version == 2 and not name.startswith("rms_") else 4 * n
+    return (
+        n + 4 * (n // h.group_size)
+        if h.version == 2 and not name.startswith("rms_")
+        else 4 * n
+    )
 
-def file_size(h: Header) -> int:   # bytes
+
+def file_size(h: Header) -> int:  # bytes
     "The exact size of a checkpoint with this header."
     skipped = 8 * prod(rope_table_shape(h.config)) if h.version == 0 else 0
-    return h.size + skipped + sum(tensor_bytes(h, *item) for item in tensor_shapes(h.config).items())
+    return (
+        h.size
+        + skipped
+        + sum(tensor_bytes(h, *item) for item in tensor_shapes(h.config).items())
+    )

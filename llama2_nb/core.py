@@ -31,308 +31,619 @@ from .tokenizer import BOS, EOS, Tokenizer, TokenizerError, find_tokenizer
 from .transformer import Transformer
 
 # %% ../nbs/09_core.ipynb #1f32c04d
-NAMES = "tales", "stories260K", "stories15M", "stories42M", "stories110M"   # known ones; all but the first are on the hub
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?")   # owner/name, or owner/name@revision
-FILES = ".bin", ".pth", ".json", ".safetensors", ".gguf"               # how a name ends that was meant as a path
+# known ones; all but the first are on the hub
+NAMES = "tales", "stories260K", "stories15M", "stories42M", "stories110M"
+# owner/name, or owner/name@revision
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?")
+# how a name ends that was meant as a path
+FILES = ".bin", ".pth", ".json", ".safetensors", ".gguf"
+
 
 def find_model(
-    model: str | os.PathLike | None,   # None: the embedded model; a path; a known name
+    model: str | os.PathLike | None,  # None: the embedded model; a path; a known name
 ) -> Path:
-    "The path of a checkpoint or folder. Raises `CheckpointError` if there is no such file and no such name."
-    if model is None: return embedded_model()
+    """The path of a checkpoint or folder. Raises `CheckpointError` if there is no
+    such file and no such name.
+    """
+    if model is None:
+        return embedded_model()
     name = str(model)
-    if os.path.exists(model): return Path(model)
+    if os.path.exists(model):
+        return Path(model)
     if address := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://(huggingface\.co/)?", name):
-        give = f"give {'/'.join(name[address.end():].split('/')[:2])}" if address[1] else "download it first, and give its path"
-        raise CheckpointError(f"{name}: expected a path or a name, found an address: {give}")
-    if name == "tales": return embedded_model()
-    if name in NAMES or HUB_NAME.fullmatch(name) and not name.endswith(FILES) and not os.path.isdir(os.path.dirname(name)):
-        from llama2_nb.hub import download   # chapter 46
-        return download(name)
-    if {os.sep, "/", "."} & set(name): return Path(model)
-    raise CheckpointError(f"{model}: expected a file or a known name ({', '.join(NAMES)}), found neither")
+        give = (
+            f"give {'/'.join(name[address.end() :].split('/')[:2])}"
+            if address[1]
+            else "download it first, and give its path"
+        )
+        raise CheckpointError(
+            f"{name}: expected a path or a name, found an address: {give}"
+        )
+    if name == "tales":
+        return embedded_model()
+    if (
+        name in NAMES
+        or HUB_NAME.fullmatch(name)
+        and not name.endswith(FILES)
+        and not os.path.isdir(os.path.dirname(name))
+    ):
+        from llama2_nb.hub import download  # chapter 46
 
-def open_checkpoint(path: str | os.PathLike, positions: int | None = None, mmap: bool = True):   # → what has a config and weights
-    """A llama2.c file, or a Hugging Face folder (chapter 40). `positions`: maximum context length;
-    None: the model's own, of a folder at most 8192. Raises `CheckpointError`."""
+        return download(name)
+    if {os.sep, "/", "."} & set(name):
+        return Path(model)
+    raise CheckpointError(
+        f"{model}: expected a file or a known name ({', '.join(NAMES)}), found neither"
+    )
+
+
+# → what has a config and weights
+def open_checkpoint(
+    path: str | os.PathLike, positions: int | None = None, mmap: bool = True
+):
+    """A llama2.c file, or a Hugging Face folder (chapter 40). `positions`: maximum
+    context length; None: the model's own, of a folder at most 8192. Raises
+    `CheckpointError`.
+    """
     if os.path.isdir(path):
         from llama2_nb.formats.huggingface import Folder
+
         return Folder.open(path, positions, mmap)
     ckpt = Checkpoint.open(path, mmap=mmap)
-    if positions is None: return ckpt
-    if positions < 1: raise ValueError(f"positions: expected a whole number from 1 up, found {positions}")
-    return SimpleNamespace(config=replace(ckpt.config, seq_len=min(positions, ckpt.config.seq_len)), weights=ckpt.weights)
+    if positions is None:
+        return ckpt
+    if positions < 1:
+        raise ValueError(
+            f"positions: expected a whole number from 1 up, found {positions}"
+        )
+    return SimpleNamespace(
+        config=replace(ckpt.config, seq_len=min(positions, ckpt.config.seq_len)),
+        weights=ckpt.weights,
+    )
 
-def open_tokenizer(path: str | os.PathLike,           # of the checkpoint or folder
-                   tokenizer: str | os.PathLike | None,   # None: what is beside the checkpoint, or in the folder
-                   vocab_size: int) -> Tokenizer:         # of the model
+
+def open_tokenizer(
+    path: str | os.PathLike,  # of the checkpoint or folder
+    # None: what is beside the checkpoint, or in the folder
+    tokenizer: str | os.PathLike | None,
+    vocab_size: int,
+) -> Tokenizer:  # of the model
     "Its vocabulary. Raises `TokenizerError`."
     if tokenizer is None and not os.path.isdir(path):
-        try: tokenizer = find_tokenizer(path, vocab_size)
+        try:
+            tokenizer = find_tokenizer(path, vocab_size)
         except TokenizerError:
-            from llama2_nb.hub import vocabulary_of   # chapter 46: a checkpoint of the hub may have its vocabulary elsewhere
+            # chapter 46: a checkpoint of the hub may have its vocabulary elsewhere
+            from llama2_nb.hub import vocabulary_of
+
             tokenizer = vocabulary_of(path)
-            if tokenizer is None: raise
-    if tokenizer is not None and not str(tokenizer).endswith((".model", ".json")) and not os.path.isdir(tokenizer): return Tokenizer.open(tokenizer, vocab_size)
-    from llama2_nb.formats.vocabularies import open_vocabulary   # chapter 41: other kinds
+            if tokenizer is None:
+                raise
+    if (
+        tokenizer is not None
+        and not str(tokenizer).endswith((".model", ".json"))
+        and not os.path.isdir(tokenizer)
+    ):
+        return Tokenizer.open(tokenizer, vocab_size)
+    # chapter 41: other kinds
+    from llama2_nb.formats.vocabularies import open_vocabulary
+
     return open_vocabulary(path if tokenizer is None else tokenizer, vocab_size)
 
 # %% ../nbs/09_core.ipynb #ecacc02e
 def check_prompt(text: str, what: str = "prompt") -> str:
-    "The text, if it can be told to a model: C strings end at NUL, and so do all tokenizers that follow C."
-    if not isinstance(text, str): raise ValueError(f"{what}: expected a text, found {type(text).__name__}")
+    """The text, if it can be told to a model: C strings end at NUL, and so do all
+    tokenizers that follow C.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{what}: expected a text, found {type(text).__name__}")
     if "\0" in text:
-        raise ValueError(f"{what}: expected a text without NUL, found one at character {text.index(chr(0))}")
-    try: text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as e: raise ValueError(f"{what}: expected Unicode text, found half a "
-                                                     f"surrogate pair at character {e.start}") from None
+        raise ValueError(
+            f"{what}: expected a text without NUL, found one at character"
+            f" {text.index(chr(0))}"
+        )
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as e:
+        raise ValueError(
+            f"{what}: expected Unicode text, found half a "
+            f"surrogate pair at character {e.start}"
+        ) from None
     return text
 
-STEPS = 256   # what llama2.c takes if nobody says a number
+
+STEPS = 256  # what llama2.c takes if nobody says a number
+
 
 def check_prompts(prompts: Iterable[str]) -> list[str]:
-    "The prompts as a list. Raises `ValueError` for a single text, which would be taken for a list of letters."
+    """The prompts as a list. Raises `ValueError` for a single text, which would be
+    taken for a list of letters.
+    """
     if isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
-        raise ValueError(f"prompts: expected a list of texts, found {type(prompts).__name__}")
+        raise ValueError(
+            f"prompts: expected a list of texts, found {type(prompts).__name__}"
+        )
     return list(prompts)
 
+
 def count_steps(
-    steps: int | None,   # None: as llama2.c, 256; 0: all that the model has
-    seq_len: int,        # of the model
-) -> int:                # positions that may be used, at most seq_len
+    steps: int | None,  # None: as llama2.c, 256; 0: all that the model has
+    seq_len: int,  # of the model
+) -> int:  # positions that may be used, at most seq_len
     "What `steps` means. Raises `ValueError`."
-    if steps is None: steps = STEPS
+    if steps is None:
+        steps = STEPS
     if not isinstance(steps, (int, np.integer)) or steps < 0:
         raise ValueError(f"steps: expected a whole number from 0 up, found {steps}")
     return min(int(steps) or seq_len, seq_len)
 
 # %% ../nbs/09_core.ipynb #87c1432a
-_UNPRINTABLE = dict.fromkeys([
-    *(c for c in range(32) if chr(c) not in "\n\t"), *range(127, 160),   # C0, DEL and C1
-    *range(0x202A, 0x202F), *range(0x2066, 0x206A)])   # bidirectional embeddings, overrides, isolates
+_UNPRINTABLE = dict.fromkeys(
+    [
+        *(c for c in range(32) if chr(c) not in "\n\t"),
+        *range(127, 160),  # C0, DEL and C1
+        # bidirectional embeddings, overrides, isolates
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ]
+)
+
 
 def printable(text: str) -> str:
-    "A model's text as it may be printed: without characters that steer a terminal, or the order of letters."
+    """A model's text as it may be printed: without characters that steer a
+    terminal, or the order of letters.
+    """
     return text.translate(_UNPRINTABLE)
 
-def decode_stream(tokenizer: Tokenizer, ids: Iterator[int], previous: int | None = None) -> Iterator[str]:
-    "Turn ids into pieces of printable text as they come; `previous` is the token before the first, if not BOS."
-    decoder, previous = tokenizer.decoder(), tokenizer.bos if previous is None else previous
-    if previous is not None: decoder.push(previous)
+
+def decode_stream(
+    tokenizer: Tokenizer, ids: Iterator[int], previous: int | None = None
+) -> Iterator[str]:
+    """Turn ids into pieces of printable text as they come; `previous` is the token
+    before the first, if not BOS.
+    """
+    decoder, previous = (
+        tokenizer.decoder(),
+        tokenizer.bos if previous is None else previous,
+    )
+    if previous is not None:
+        decoder.push(previous)
     for id in ids:
-        if text := printable(decoder.push(id)): yield text
-    if text := printable(decoder.flush()): yield text
+        if text := printable(decoder.push(id)):
+            yield text
+    if text := printable(decoder.flush()):
+        yield text
 
 # %% ../nbs/09_core.ipynb #a05c4002
-def choose(model: Transformer, logits: np.ndarray, cache, sampler: Sampler) -> int:   # logits: (vocab_size,)
+# logits: (vocab_size,)
+def choose(model: Transformer, logits: np.ndarray, cache, sampler: Sampler) -> int:
     "The next token of a session. Raises `ValueError` if the logits are not numbers."
-    if model.kernels is None or type(sampler) is not Sampler: return sampler.sample(logits)
+    if model.kernels is None or type(sampler) is not Sampler:
+        return sampler.sample(logits)
     return model.kernels.choose(logits, cache, sampler)
 
+
 def next_ids(
-    model: Transformer, tokens: list[int],   # the last one of each session, not fed yet
-    cache, samplers: list[Sampler],   # of one session; or `KVCaches`, and a sampler for each
-    most: int,                        # how many steps are wanted at most
-    stops=frozenset(),                # ids behind which nothing is wanted, of no session
-) -> list[list[int]]:                 # at least one step: an id for each session; all but the last are fed
+    model: Transformer,
+    tokens: list[int],  # the last one of each session, not fed yet
+    # of one session; or `KVCaches`, and a sampler for each
+    cache,
+    samplers: list[Sampler],
+    most: int,  # how many steps are wanted at most
+    stops=frozenset(),  # ids behind which nothing is wanted, of no session
+    # at least one step: an id for each session; all but the last are fed
+) -> list[list[int]]:
     "What follows these tokens: the next ones, or, from a compiled model, a few."
     if model.kernels is None or any(type(each) is not Sampler for each in samplers):
-        return [[each.sample(row) for each, row in zip(samplers, model.forward(tokens, cache))]]
+        return [
+            [
+                each.sample(row)
+                for each, row in zip(samplers, model.forward(tokens, cache))
+            ]
+        ]
     return model.kernels.write(tokens, cache, samplers, most, stops).tolist()
 
 # %% ../nbs/09_core.ipynb #3a74537c
 def write_tokens(
     model: Transformer,
-    ids: list[int],       # BOS and the prompt
-    steps: int,           # positions that may be used
+    ids: list[int],  # BOS and the prompt
+    steps: int,  # positions that may be used
     sampler: Sampler,
-    stops=frozenset({BOS}),   # ids before which the text ends
-) -> Iterator[int]:       # the prompt after BOS, then what the model writes
+    stops=frozenset({BOS}),  # ids before which the text ends
+) -> Iterator[int]:  # the prompt after BOS, then what the model writes
     "The loop: ends before BOS, or when the positions are used up."
-    yield from ids[1:steps + 1]               # llama2.c counts the prompt, and prints it
+    yield from ids[1 : steps + 1]  # llama2.c counts the prompt, and prints it
     cache, left = model.new_cache(), steps + 1 - len(ids)
-    new = [choose(model, model.forward(ids, cache, last_only=True)[-1], cache, sampler)] if left > 0 else []
+    new = (
+        [choose(model, model.forward(ids, cache, last_only=True)[-1], cache, sampler)]
+        if left > 0
+        else []
+    )
     while new:
         for next_id in new:
-            if next_id in stops: return
+            if next_id in stops:
+                return
             yield next_id
         left -= len(new)
-        new = [id for id, in next_ids(model, [next_id], cache, [sampler], left, stops)] if left > 0 else []
+        new = (
+            [id for (id,) in next_ids(model, [next_id], cache, [sampler], left, stops)]
+            if left > 0
+            else []
+        )
 
 # %% ../nbs/09_core.ipynb #a588412d
 def write_many(
     model: Transformer,
-    prompts: list[list[int]],   # each of them BOS and a prompt
-    steps: int,                 # positions that each may use
-    samplers: list[Sampler],    # one for each prompt
-    batch: int,                 # how many are written at the same time
-    stops=frozenset({BOS}),     # ids before which a text ends
-) -> Iterator[tuple[int, list[int]]]:   # which prompt, and all that `write_tokens` would yield for it
+    prompts: list[list[int]],  # each of them BOS and a prompt
+    steps: int,  # positions that each may use
+    samplers: list[Sampler],  # one for each prompt
+    batch: int,  # how many are written at the same time
+    stops=frozenset({BOS}),  # ids before which a text ends
+    # which prompt, and all that `write_tokens` would yield for it
+) -> Iterator[tuple[int, list[int]]]:
     "`write_tokens` for many; each text as soon as it is complete."
-    def is_complete(text: list[int], new: list[int]) -> bool:   # with some more tokens, of which only the last may be a stop
+
+    # with some more tokens, of which only the last may be a stop
+    def is_complete(text: list[int], new: list[int]) -> bool:
         text += new[:-1] if new[-1] in stops else new
         return new[-1] in stops or len(text) == steps
 
-    waiting, caches, writing = list(enumerate(prompts))[::-1], model.new_caches(batch), []   # writing: (i, text)
+    # writing: (i, text)
+    waiting, caches, writing = (
+        list(enumerate(prompts))[::-1],
+        model.new_caches(batch),
+        [],
+    )
     while waiting or writing:
         while waiting and len(writing) < batch:
             i, ids = waiting.pop()
-            text = ids[1:steps + 1]
+            text = ids[1 : steps + 1]
             if len(text) < steps:
                 logits = model.forward(ids, caches.add(), last_only=True)[-1]
                 if not is_complete(text, [choose(model, logits, caches, samplers[i])]):
-                    writing.append((i, text)); continue
+                    writing.append((i, text))
+                    continue
                 caches.drop(len(writing))
             yield i, text
-        if not writing: continue
+        if not writing:
+            continue
         left = min(steps - len(text) for _, text in writing)
-        new = next_ids(model, [text[-1] for _, text in writing], caches, [samplers[i] for i, _ in writing], left, stops)
+        new = next_ids(
+            model,
+            [text[-1] for _, text in writing],
+            caches,
+            [samplers[i] for i, _ in writing],
+            left,
+            stops,
+        )
         for place in reversed(range(len(writing))):
             i, text = writing[place]
             if is_complete(text, [ids[place] for ids in new]):
-                caches.drop(place); writing[place] = writing[-1]; writing.pop()   # the last one moves there
+                # the last one moves there
+                caches.drop(place)
+                writing[place] = writing[-1]
+                writing.pop()
                 yield i, text
 
 # %% ../nbs/09_core.ipynb #3da5b64e
 @dataclass(frozen=True)
 class Llama:
-    "A loaded model with its vocabulary. It never changes, so any number of threads may share it."
+    """A loaded model with its vocabulary. It never changes, so any number of
+    threads may share it.
+    """
+
     model: Transformer
     tokenizer: Tokenizer
-    path: Path   # of the checkpoint, or a folder
+    path: Path  # of the checkpoint, or a folder
 
     @classmethod
-    def load(cls, model: str | os.PathLike | None = None,     # None: the embedded model; a path; a known name; owner/name
-             tokenizer: str | os.PathLike | None = None, *,   # None: the file beside the checkpoint, or in the folder
-             backend: str = "auto",         # "numpy", "numba", or "auto": what pays, of what is installed
-             threads: int | None = None,    # of Numba; None: by the size of the model
-             mmap: bool = True,                               # False: a copy of the file in memory, that nobody can cut short
-             positions: int | None = None) -> "Llama":   # the most it shall have; None: its own, of a folder 8192 at most
-        "Open a checkpoint, or a Hugging Face folder, and its vocabulary. Raises `CheckpointError` or `TokenizerError`."
+    # None: the embedded model; a path; a known name; owner/name
+    def load(
+        cls,
+        model: str | os.PathLike | None = None,
+        # None: the file beside the checkpoint, or in the folder
+        tokenizer: str | os.PathLike | None = None,
+        *,
+        # "numpy", "numba", or "auto": what pays, of what is installed
+        backend: str = "auto",
+        threads: int | None = None,  # of Numba; None: by the size of the model
+        # False: a copy of the file in memory, that nobody can cut short
+        mmap: bool = True,
+        # the most it shall have; None: its own, of a folder 8192 at most
+        positions: int | None = None,
+    ) -> "Llama":
+        """Open a checkpoint, or a Hugging Face folder, and its vocabulary. Raises
+        `CheckpointError` or `TokenizerError`.
+        """
         path = find_model(model)
-        transformer = Transformer(open_checkpoint(path, positions, mmap=mmap), backend, threads)
-        return cls(transformer, open_tokenizer(path, tokenizer, transformer.config.vocab_size), path)
+        transformer = Transformer(
+            open_checkpoint(path, positions, mmap=mmap), backend, threads
+        )
+        return cls(
+            transformer,
+            open_tokenizer(path, tokenizer, transformer.config.vocab_size),
+            path,
+        )
 
     def limit(self, steps: int | None = None) -> int:
-        """Positions that a text may use. None: 256, as llama2.c; all 512 of the bundled model, whose stories end
-        by themselves. A text was cut, rather than ended by the model, if and only if it has `limit` ids after BOS.
-        Raises `ValueError`."""
+        """Positions that a text may use. None: 256, as llama2.c; all 512 of the
+        bundled model, whose stories end by themselves. A text was cut, rather than
+        ended by the model, if and only if it has `limit` ids after BOS. Raises
+        `ValueError`.
+        """
         whole = steps is None and self.path == embedded_model()
         return count_steps(0 if whole else steps, self.model.config.seq_len)
 
-    def tokens(self, prompt: str = "", *,
-               steps: int | None = None,     # positions, the prompt's too; 0: all; None: see `limit`
-               temperature: float = 1.0,     # 0: always the most probable token
-               top_p: float = 0.9,           # size of the nucleus; 0 or 1: all tokens
-               seed: int | None = None,      # None: from the time
-               sampler: Sampler | None = None) -> Iterator[int]:
-        """Token ids after BOS, the prompt's included; ends before BOS, or at `limit(steps)` ids.
-        `sampler` replaces the three options before it; a compiled model may throw its coins some tokens ahead.
-        Raises `ValueError` for what can't be."""
+    def tokens(
+        self,
+        prompt: str = "",
+        *,
+        # positions, the prompt's too; 0: all; None: see `limit`
+        steps: int | None = None,
+        temperature: float = 1.0,  # 0: always the most probable token
+        top_p: float = 0.9,  # size of the nucleus; 0 or 1: all tokens
+        seed: int | None = None,  # None: from the time
+        sampler: Sampler | None = None,
+    ) -> Iterator[int]:
+        """Token ids after BOS, the prompt's included; ends before BOS, or at
+        `limit(steps)` ids. `sampler` replaces the three options before it; a
+        compiled model may throw its coins some tokens ahead. Raises `ValueError`
+        for what can't be.
+        """
         steps = self.limit(steps)
         sampler = sampler or Sampler(temperature, top_p, seed)
-        ids = self._encode(prompt)   # checked before the first is asked for
-        return chain(self._first(ids), write_tokens(self.model, ids, steps, sampler, self.tokenizer.stops))
+        ids = self._encode(prompt)  # checked before the first is asked for
+        return chain(
+            self._first(ids),
+            write_tokens(self.model, ids, steps, sampler, self.tokenizer.stops),
+        )
 
-    def _first(self, ids: list[int]) -> list[int]:   # the token that `write_tokens` takes for BOS, if it is none
+    # the token that `write_tokens` takes for BOS, if it is none
+    def _first(self, ids: list[int]) -> list[int]:
         return [] if ids[0] == self.tokenizer.bos else ids[:1]
 
     def _encode(self, prompt: str) -> list[int]:
         ids = self.tokenizer.encode(check_prompt(prompt))
-        if not ids: raise ValueError("prompt: expected some text, since this vocabulary has no token to begin with, found none")
+        if not ids:
+            raise ValueError(
+                "prompt: expected some text, since this vocabulary has no token to"
+                " begin with, found none"
+            )
         if len(ids) > self.model.config.seq_len:
-            raise ValueError(f"prompt: expected at most {self.model.config.seq_len} tokens (seq_len), "
-                             f"found {len(ids)}")
+            raise ValueError(
+                f"prompt: expected at most {self.model.config.seq_len} tokens"
+                f" (seq_len), found {len(ids)}"
+            )
         return ids
 
-    def stream(self, prompt: str = "", *, steps: int | None = None, temperature: float = 1.0,
-               top_p: float = 0.9, seed: int | None = None, sampler: Sampler | None = None) -> Iterator[str]:
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        steps: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | None = None,
+        sampler: Sampler | None = None,
+    ) -> Iterator[str]:
         "Pieces of text as they are made, the prompt first; options as for `tokens`."
-        ids = self.tokens(prompt, steps=steps, temperature=temperature, top_p=top_p, seed=seed, sampler=sampler)
+        ids = self.tokens(
+            prompt,
+            steps=steps,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            sampler=sampler,
+        )
         return decode_stream(self.tokenizer, ids)
 
-    def generate(self, prompt: str = "", *, steps: int | None = None, temperature: float = 1.0,
-                 top_p: float = 0.9, seed: int | None = None, sampler: Sampler | None = None) -> str:
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        steps: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | None = None,
+        sampler: Sampler | None = None,
+    ) -> str:
         "The whole text; options as for `tokens`."
-        return "".join(self.stream(prompt, steps=steps, temperature=temperature, top_p=top_p, seed=seed,
-                                   sampler=sampler))
+        return "".join(
+            self.stream(
+                prompt,
+                steps=steps,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                sampler=sampler,
+            )
+        )
 
-    def tokens_many(self, prompts: Iterable[str], *, steps: int | None = None, temperature: float = 1.0,
-                    top_p: float = 0.9,
-                    seed: int | list[int] | None = None,   # of the first text, and one more for each; or one for each
-                    batch: int = 16,                       # how many are written at the same time
-                    ) -> Iterator[tuple[int, list[int]]]:  # (which prompt, ids), as soon as a text is complete
-        "What `tokens` gives, for many prompts at once. Raises `ValueError` for what can't be."
-        steps, prompts = self.limit(steps), [self._encode(prompt) for prompt in check_prompts(prompts)]
+    def tokens_many(
+        self,
+        prompts: Iterable[str],
+        *,
+        steps: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        # of the first text, and one more for each; or one for each
+        seed: int | list[int] | None = None,
+        batch: int = 16,  # how many are written at the same time
+        # (which prompt, ids), as soon as a text is complete
+    ) -> Iterator[tuple[int, list[int]]]:
+        """What `tokens` gives, for many prompts at once. Raises `ValueError` for
+        what can't be.
+        """
+        steps, prompts = (
+            self.limit(steps),
+            [self._encode(prompt) for prompt in check_prompts(prompts)],
+        )
         if not isinstance(batch, (int, np.integer)) or not 1 <= batch <= 256:
-            raise ValueError(f"batch: expected a whole number from 1 to 256, found {batch}")
+            raise ValueError(
+                f"batch: expected a whole number from 1 to 256, found {batch}"
+            )
         if not isinstance(seed, list):
             first = Sampler(temperature, top_p, seed).seed
-            seed = [(first + i) % 2**64 for i in range(len(prompts))]   # after the last seed comes 0
+            # after the last seed comes 0
+            seed = [(first + i) % 2**64 for i in range(len(prompts))]
         if len(seed) != len(prompts):
-            raise ValueError(f"seed: expected one for each of {len(prompts)} prompts, found {len(seed)}")
+            raise ValueError(
+                f"seed: expected one for each of {len(prompts)} prompts, found"
+                f" {len(seed)}"
+            )
         samplers = [Sampler(temperature, top_p, s) for s in seed]
-        many = write_many(self.model, prompts, steps, samplers, max(1, min(batch, len(prompts))), self.tokenizer.stops)
+        many = write_many(
+            self.model,
+            prompts,
+            steps,
+            samplers,
+            max(1, min(batch, len(prompts))),
+            self.tokenizer.stops,
+        )
         return ((i, self._first(prompts[i]) + ids) for i, ids in many)
 
-    def generate_many(self, prompts: Iterable[str], *, steps: int | None = None, temperature: float = 1.0,
-                      top_p: float = 0.9, seed: int | list[int] | None = None, batch: int = 16,
-                      progress: bool = False) -> list[str]:   # progress: show how many texts are complete
-        "The texts that `generate` gives for each prompt, written side by side; options as for `tokens_many`."
+    def generate_many(
+        self,
+        prompts: Iterable[str],
+        *,
+        steps: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | list[int] | None = None,
+        batch: int = 16,
+        # progress: show how many texts are complete
+        progress: bool = False,
+    ) -> list[str]:
+        """The texts that `generate` gives for each prompt, written side by side;
+        options as for `tokens_many`.
+        """
         prompts = check_prompts(prompts)
-        complete = self.tokens_many(prompts, steps=steps, temperature=temperature, top_p=top_p, seed=seed, batch=batch)
+        complete = self.tokens_many(
+            prompts,
+            steps=steps,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            batch=batch,
+        )
         texts = [""] * len(prompts)
         if progress:
             from tqdm.auto import tqdm
-            complete = tqdm(complete, total=len(prompts), unit="text", disable=not sys.stderr)
-        for i, ids in complete: texts[i] = "".join(decode_stream(self.tokenizer, iter(ids)))
+
+            complete = tqdm(
+                complete, total=len(prompts), unit="text", disable=not sys.stderr
+            )
+        for i, ids in complete:
+            texts[i] = "".join(decode_stream(self.tokenizer, iter(ids)))
         return texts
 
-    def chat(self, system: str = "", *, steps: int = 0, temperature: float = 1.0, top_p: float = 0.9,
-             seed: int | None = None, template: str | None = None, history: list[dict] | None = None,
-             ids: list[int] | None = None) -> "Chat":
+    def chat(
+        self,
+        system: str = "",
+        *,
+        steps: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | None = None,
+        template: str | None = None,
+        history: list[dict] | None = None,
+        ids: list[int] | None = None,
+    ) -> "Chat":
         "Begin a conversation; options as for `Chat`."
-        return Chat(self, system, steps=steps, temperature=temperature, top_p=top_p, seed=seed, template=template,
-                    history=history, ids=ids)
+        return Chat(
+            self,
+            system,
+            steps=steps,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            template=template,
+            history=history,
+            ids=ids,
+        )
 
 # %% ../nbs/09_core.ipynb #e5e8b88f
-def stream(prompt: str = "", *,
-           model: str | os.PathLike | None = None,       # None: the embedded model; a path; a known name
-           tokenizer: str | os.PathLike | None = None,   # None: the file beside the checkpoint
-           steps: int | None = None,                     # positions, the prompt's too; 0: all; None: see `Llama.limit`
-           temperature: float = 1.0,                     # 0: always the most probable token
-           top_p: float = 0.9,                           # size of the nucleus; 0 or 1: all tokens
-           seed: int | None = None,                      # None: from the time
-           backend: str = "auto",                        # "numpy", "numba", or "auto": what pays
-           threads: int | None = None) -> Iterator[str]:   # of Numba; None: by the size of the model
+def stream(
+    prompt: str = "",
+    *,
+    # None: the embedded model; a path; a known name
+    model: str | os.PathLike | None = None,
+    # None: the file beside the checkpoint
+    tokenizer: str | os.PathLike | None = None,
+    # positions, the prompt's too; 0: all; None: see `Llama.limit`
+    steps: int | None = None,
+    temperature: float = 1.0,  # 0: always the most probable token
+    top_p: float = 0.9,  # size of the nucleus; 0 or 1: all tokens
+    seed: int | None = None,  # None: from the time
+    backend: str = "auto",  # "numpy", "numba", or "auto": what pays
+    # of Numba; None: by the size of the model
+    threads: int | None = None,
+) -> Iterator[str]:
     "Yield a text piece by piece as it is written, beginning with the prompt."
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
-    return llama.stream(prompt, steps=steps, temperature=temperature, top_p=top_p, seed=seed)
+    return llama.stream(
+        prompt, steps=steps, temperature=temperature, top_p=top_p, seed=seed
+    )
 
-def generate(prompt: str = "", *, model: str | os.PathLike | None = None,
-             tokenizer: str | os.PathLike | None = None, steps: int | None = None, temperature: float = 1.0,
-             top_p: float = 0.9, seed: int | None = None, backend: str = "auto", threads: int | None = None) -> str:
-    "The whole text, as llama2.c would print it, without its last newline; arguments as for `stream`."
-    return "".join(stream(prompt, model=model, tokenizer=tokenizer, steps=steps, temperature=temperature,
-                          top_p=top_p, seed=seed, backend=backend, threads=threads))
+
+def generate(
+    prompt: str = "",
+    *,
+    model: str | os.PathLike | None = None,
+    tokenizer: str | os.PathLike | None = None,
+    steps: int | None = None,
+    temperature: float = 1.0,
+    top_p: float = 0.9,
+    seed: int | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> str:
+    """The whole text, as llama2.c would print it, without its last newline;
+    arguments as for `stream`.
+    """
+    return "".join(
+        stream(
+            prompt,
+            model=model,
+            tokenizer=tokenizer,
+            steps=steps,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            backend=backend,
+            threads=threads,
+        )
+    )
 
 # %% ../nbs/09_core.ipynb #9d26e7e1
 def render_turn(user: str, system: str = "") -> str:
     "A user's words in the frame of Llama 2's chat models."
-    return f"[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]" if system else f"[INST] {user} [/INST]"
+    return (
+        f"[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]"
+        if system
+        else f"[INST] {user} [/INST]"
+    )
 
 # %% ../nbs/09_core.ipynb #860701d6
 def check_history(messages: list[dict]) -> list[dict]:
     "Messages that were saved, if they are some. Raises `ValueError`."
+
     def refuse(found) -> None:
-        raise ValueError("history: expected a list of messages, each with a role (system, user, assistant) "
-                         f"and content, found {reprlib.repr(found)[:60]}")
-    if not isinstance(messages, list): refuse(messages)
+        raise ValueError(
+            "history: expected a list of messages, each with a role (system, user,"
+            f" assistant) and content, found {reprlib.repr(found)[:60]}"
+        )
+
+    if not isinstance(messages, list):
+        refuse(messages)
     for i, m in enumerate(messages):
-        if not isinstance(m, dict) or not isinstance(m.get("content"), str): refuse(m)
-        if m.get("role") not in ("system", "user", "assistant"): refuse(m)
+        if not isinstance(m, dict) or not isinstance(m.get("content"), str):
+            refuse(m)
+        if m.get("role") not in ("system", "user", "assistant"):
+            refuse(m)
         check_prompt(m["content"], f"history: message {i}")
     return [dict(role=m["role"], content=m["content"]) for m in messages]
+
 
 def check_history_ids(ids: list[int], vocab_size: int) -> list[int]:
     "Ids that were saved, if they are some. Raises `ValueError`."
@@ -340,59 +651,100 @@ def check_history_ids(ids: list[int], vocab_size: int) -> list[int]:
         raise ValueError(f"history: ids: expected a list, found {type(ids).__name__}")
     for id in ids:
         if not isinstance(id, (int, np.integer)) or not 0 <= id < vocab_size:
-            raise ValueError(f"history: ids: expected whole numbers from 0 to {vocab_size - 1}, "
-                             f"found {reprlib.repr(id)}")
+            raise ValueError(
+                f"history: ids: expected whole numbers from 0 to {vocab_size - 1}, "
+                f"found {reprlib.repr(id)}"
+            )
     return [int(id) for id in ids]
+
 
 def count_same(a: list, b: list) -> int:
     "How many items both lists begin with."
-    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b))
+    )
 
-def history_ids(tokenizer: Tokenizer, messages: list[dict], system: str = "") -> list[int]:
+
+def history_ids(
+    tokenizer: Tokenizer, messages: list[dict], system: str = ""
+) -> list[int]:
     "What was said, as llama2.c's chat would have fed it."
     ids: list[int] = []
     for m in messages:
-        if m["role"] == "system": system = m["content"]
-        elif m["role"] == "user": ids += tokenizer.encode(render_turn(m["content"], "" if ids else system))
-        else: ids += [*tokenizer.encode(m["content"], bos=False), EOS]
+        if m["role"] == "system":
+            system = m["content"]
+        elif m["role"] == "user":
+            ids += tokenizer.encode(render_turn(m["content"], "" if ids else system))
+        else:
+            ids += [*tokenizer.encode(m["content"], bos=False), EOS]
     return ids
 
 # %% ../nbs/09_core.ipynb #cc014ec9
 @dataclass(eq=False)
 class Turn:
     "What a conversation will be when an answer begins."
+
     messages: list[dict]
     ids: list[int]
-    left_out: int   # exchanges that had no room, so far
+    left_out: int  # exchanges that had no room, so far
+
 
 class Chat:
-    """A conversation with a loaded model: its cache, its sampler, the `messages`, and `ids`, all tokens so far.
-    A message becomes part of it when its answer begins to be read, and the answer as far as it has been read."""
+    """A conversation with a loaded model: its cache, its sampler, the `messages`,
+    and `ids`, all tokens so far. A message becomes part of it when its answer
+    begins to be read, and the answer as far as it has been read.
+    """
 
-    def __init__(self, llama: Llama, system: str = "", *,
-                 steps: int = 0,   # positions of the whole conversation; 0: as many as the model has
-                 temperature: float = 1.0, top_p: float = 0.9, seed: int | None = None,
-                 template: str | None = None,    # a built-in one, or a file; None: the folder's; of a llama2.c file llama2.c's frame
-                 history: list[dict] | None = None, ids: list[int] | None = None):   # what `save` wrote
+    def __init__(
+        self,
+        llama: Llama,
+        system: str = "",
+        *,
+        # positions of the whole conversation; 0: as many as the model has
+        steps: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | None = None,
+        # a built-in one, or a file; None: the folder's; of a llama2.c file
+        # llama2.c's frame
+        template: str | None = None,
+        # what `save` wrote
+        history: list[dict] | None = None,
+        ids: list[int] | None = None,
+    ):
         self.llama, self.system = llama, check_prompt(system, "system")
         self.steps = count_steps(steps, llama.model.config.seq_len)
-        self.sampler, self.cache, self.template = Sampler(temperature, top_p, seed), llama.model.new_cache(), None
+        self.sampler, self.cache, self.template = (
+            Sampler(temperature, top_p, seed),
+            llama.model.new_cache(),
+            None,
+        )
         if template is not None or llama.path.is_dir():
-            from llama2_nb.formats.vocabularies import choose_template   # chapter 41
+            from llama2_nb.formats.vocabularies import choose_template  # chapter 41
+
             self.template = choose_template(template, llama.path, llama.tokenizer)
         self.reset()
-        if ids is not None and history is None: raise ValueError("ids: expected the history that they belong to, found none")
+        if ids is not None and history is None:
+            raise ValueError(
+                "ids: expected the history that they belong to, found none"
+            )
         if history is not None:
             self.messages = check_history(history)
-            self.ids = check_history_ids([] if ids is None else ids, llama.model.config.vocab_size)
-            if not self.ids and not self.template: self.ids = history_ids(llama.tokenizer, self.messages, system)
+            self.ids = check_history_ids(
+                [] if ids is None else ids, llama.model.config.vocab_size
+            )
+            if not self.ids and not self.template:
+                self.ids = history_ids(llama.tokenizer, self.messages, system)
 
     def reset(self) -> None:
         "Forget all that was said, but for the system's words."
-        self.messages: list[dict] = [dict(role="system", content=self.system)] if self.system else []
-        self.ids: list[int] = []   # those beyond cache.pos have not been fed yet
+        self.messages: list[dict] = (
+            [dict(role="system", content=self.system)] if self.system else []
+        )
+        self.ids: list[int] = []  # those beyond cache.pos have not been fed yet
         self._left_out = 0
-        self._turn: Turn | None = None   # what was sent last; no answer of another may be read
+        # what was sent last; no answer of another may be read
+        self._turn: Turn | None = None
         self.cache.rewind(0)
 
     @property
@@ -401,56 +753,90 @@ class Chat:
         return self._left_out if self._turn is None else self._turn.left_out
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write what was said to a JSON file. Bytes that were no UTF-8 are escaped there, and are the same when
-        they are read again. Raises `OSError` for a path that can't be written."""
-        text = json.dumps(dict(messages=self.messages, ids=self.ids), ensure_ascii=False, indent=1)
+        """Write what was said to a JSON file. Bytes that were no UTF-8 are escaped
+        there, and are the same when they are read again. Raises `OSError` for a
+        path that can't be written.
+        """
+        text = json.dumps(
+            dict(messages=self.messages, ids=self.ids), ensure_ascii=False, indent=1
+        )
         try:
-            with atomic_write(path) as f: f.write(text.encode("utf-8", "backslashreplace"))
-        except (ValueError, RuntimeError) as e:   # NUL, half a surrogate pair, a loop of links
-            raise OSError(EINVAL, f"expected a path that can name a file, found {e}", str(path)) from None
+            with atomic_write(path) as f:
+                f.write(text.encode("utf-8", "backslashreplace"))
+        # NUL, half a surrogate pair, a loop of links
+        except (ValueError, RuntimeError) as e:
+            raise OSError(
+                EINVAL, f"expected a path that can name a file, found {e}", str(path)
+            ) from None
 
     @property
-    def full(self) -> bool: "Is no position left?"; return self.template is None and self.cache.pos >= self.steps
+    def full(self) -> bool:
+        "Is no position left?"
+        return self.template is None and self.cache.pos >= self.steps
 
-    def send(self, user: str) -> Iterator[str]:   # pieces of the assistant's answer
-        """Say something; nothing is said before the answer begins to be read. Raises `ValueError` if the conversation
-        has no room for it. An answer to an earlier message that is read after this raises `ValueError`, too."""
+    def send(self, user: str) -> Iterator[str]:  # pieces of the assistant's answer
+        """Say something; nothing is said before the answer begins to be read.
+        Raises `ValueError` if the conversation has no room for it. An answer to an
+        earlier message that is read after this raises `ValueError`, too.
+        """
         message = dict(role="user", content=check_prompt(user, "message"))
         said = self.messages
-        if not self.template: return self._answer(Turn([*said, message], self.ids + self._frame(user), self._left_out))
-        if said and said[-1]["role"] == "user": said = said[:-1]   # never answered
+        if not self.template:
+            return self._answer(
+                Turn([*said, message], self.ids + self._frame(user), self._left_out)
+            )
+        if said and said[-1]["role"] == "user":
+            said = said[:-1]  # never answered
         return self._answer(self._fit([*said, message]))
 
     def answer(self) -> Iterator[str]:
-        "Let the assistant answer what was said last; for a history that ends with the user's words."
-        if not self.messages: raise ValueError("history: expected a message to answer, found none")
-        if self.template: return self._answer(self._fit(self.messages))
+        """Let the assistant answer what was said last; for a history that ends with
+        the user's words.
+        """
+        if not self.messages:
+            raise ValueError("history: expected a message to answer, found none")
+        if self.template:
+            return self._answer(self._fit(self.messages))
         return self._answer(Turn(self.messages, self.ids, self._left_out))
 
     def _frame(self, user: str) -> list[int]:
-        new = self.llama.tokenizer.encode(render_turn(user, "" if self.ids else self.system))
+        new = self.llama.tokenizer.encode(
+            render_turn(user, "" if self.ids else self.system)
+        )
         if len(self.ids) + len(new) > self.steps:
-            raise ValueError(f"message: expected at most {max(0, self.steps - len(self.ids))} tokens, "
-                             f"the room left of {self.steps}, found {len(new)}")
+            raise ValueError(
+                f"message: expected at most {max(0, self.steps - len(self.ids))}"
+                f" tokens, the room left of {self.steps}, found {len(new)}"
+            )
         return new
 
     def _fit(self, messages: list[dict]) -> Turn:
-        "Make ids of the messages; the oldest exchanges are left out, as many as it takes to have room for an answer."
+        """Make ids of the messages; the oldest exchanges are left out, as many as
+        it takes to have room for an answer.
+        """
         users = [i for i, m in enumerate(messages) if m["role"] == "user"]
 
-        def without(n: int) -> tuple[list[dict], list[int]]:   # the n oldest exchanges
-            kept = messages[:users[0]] + messages[users[n]:] if n else messages
+        def without(n: int) -> tuple[list[dict], list[int]]:  # the n oldest exchanges
+            kept = messages[: users[0]] + messages[users[n] :] if n else messages
             return kept, self.template.ids(kept)
 
-        def has_room(ids: list[int]) -> bool: return len(ids) <= self.steps - self.steps // 4
+        def has_room(ids: list[int]) -> bool:
+            return len(ids) <= self.steps - self.steps // 4
 
         n, last = 0, max(0, len(users) - 1)
         kept, ids = without(0)
         if not has_room(ids) and last:
-            n = bisect_left(range(1, last), True, key=lambda n: has_room(without(n)[1])) + 1   # each leaves fewer tokens
+            # each leaves fewer tokens
+            n = (
+                bisect_left(range(1, last), True, key=lambda n: has_room(without(n)[1]))
+                + 1
+            )
             kept, ids = without(n)
         if len(ids) >= self.steps:
-            raise ValueError(f"message: expected at most {self.steps - 1} tokens with its frame, found {len(ids)}")
+            raise ValueError(
+                f"message: expected at most {self.steps - 1} tokens with its frame,"
+                f" found {len(ids)}"
+            )
         return Turn(kept, ids, self._left_out + n)
 
     def _answer(self, turn: Turn) -> Iterator[str]:
@@ -459,24 +845,40 @@ class Chat:
 
     def _read(self, turn: Turn) -> Iterator[str]:
         said = None
-        for text in decode_stream(self.llama.tokenizer, self._tokens(turn), previous=turn.ids[-1]):
-            if said is None: text = text.lstrip(" ")   # the space in front of the first word belongs to the frame
-            if not text: continue
+        for text in decode_stream(
+            self.llama.tokenizer, self._tokens(turn), previous=turn.ids[-1]
+        ):
+            # the space in front of the first word belongs to the frame
+            if said is None:
+                text = text.lstrip(" ")
+            if not text:
+                continue
             if said is None:
                 said = dict(role="assistant", content="")
                 self.messages.append(said)
-            said["content"] += text   # what is saved in the middle of an answer has its beginning
+            # what is saved in the middle of an answer has its beginning
+            said["content"] += text
             yield text
 
     def _begin(self, turn: Turn) -> None:
-        "Make the message part of what was said; what the cache and the new ids have in common stays."
-        same = min(count_same(turn.ids, self.ids[:self.cache.pos]), len(turn.ids) - 1)
-        if same < self.cache.pos: self.cache.rewind(same)
-        self.messages, self.ids, self._left_out = list(turn.messages), list(turn.ids), turn.left_out
+        """Make the message part of what was said; what the cache and the new ids
+        have in common stays.
+        """
+        same = min(count_same(turn.ids, self.ids[: self.cache.pos]), len(turn.ids) - 1)
+        if same < self.cache.pos:
+            self.cache.rewind(same)
+        self.messages, self.ids, self._left_out = (
+            list(turn.messages),
+            list(turn.ids),
+            turn.left_out,
+        )
 
     def _check_turn(self, turn: Turn) -> None:
         if self._turn is not turn:
-            raise ValueError("answer: expected the answer to the last message, found an earlier one, which has ended")
+            raise ValueError(
+                "answer: expected the answer to the last message, found an earlier one,"
+                " which has ended"
+            )
 
     def _tokens(self, turn: Turn) -> Iterator[int]:
         self._check_turn(turn)
@@ -485,21 +887,31 @@ class Chat:
         try:
             self._begin(turn)
             while self.cache.pos < self.steps:
-                start, coins, todo = self.cache.pos, self.sampler.state, self.ids[self.cache.pos:]
+                start, coins, todo = (
+                    self.cache.pos,
+                    self.sampler.state,
+                    self.ids[self.cache.pos :],
+                )
                 try:
                     row = self.llama.model.forward(todo, self.cache, last_only=True)[-1]
-                    self.sampler.skip(len(todo) - 1)   # llama2.c throws a coin at every position
+                    # llama2.c throws a coin at every position
+                    self.sampler.skip(len(todo) - 1)
                     next_id = choose(self.llama.model, row, self.cache, self.sampler)
                 except BaseException:
-                    self.cache.pos, self.sampler.state = start, coins   # no token came of it: these are fed again
+                    # no token came of it: these are fed again
+                    self.cache.pos, self.sampler.state = start, coins
                     raise
-                if next_id == self.llama.tokenizer.bos: return    # another text would begin here
+                # another text would begin here
+                if next_id == self.llama.tokenizer.bos:
+                    return
                 self.ids.append(next_id)
-                if next_id in ends: return
+                if next_id in ends:
+                    return
                 yield next_id
                 self._check_turn(turn)
         except BaseException:
-            if self._turn is turn and len(self.ids) <= len(turn.ids):   # the answer never began, and nothing was said
+            # the answer never began, and nothing was said
+            if self._turn is turn and len(self.ids) <= len(turn.ids):
                 self.messages, self.ids, self._left_out = before
                 self._turn = None
             raise

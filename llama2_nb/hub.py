@@ -18,7 +18,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import CheckpointError, Config, Header, count_parameters, kv_cache_bytes, parse_header, short, tensor_shapes
+from llama2_nb.config import (
+    CheckpointError,
+    Config,
+    Header,
+    count_parameters,
+    kv_cache_bytes,
+    parse_header,
+    short,
+    tensor_shapes,
+)
 from .formats.huggingface import parse_config, read_json
 from .formats.vocabularies import KEPT
 
@@ -26,119 +35,212 @@ from .formats.vocabularies import KEPT
 @dataclass(frozen=True)
 class Plan:
     "What a model will need, known from its first bytes."
+
     name: str
     config: Config
-    disk: int       # bytes of the weights' files
+    disk: int  # bytes of the weights' files
 
     @property
-    def per_token(self) -> int:   # bytes
+    def per_token(self) -> int:  # bytes
         "What is read to write one token."
         c, table = self.config, self.config.vocab_size * self.config.dim
-        return self.disk if c.shared_classifier else round(self.disk * (1 - table / count_parameters(c)))
+        return (
+            self.disk
+            if c.shared_classifier
+            else round(self.disk * (1 - table / count_parameters(c)))
+        )
 
-    def memory(self, positions: int) -> int:   # bytes
+    def memory(self, positions: int) -> int:  # bytes
         "The weights, and the keys and values of a conversation of so many positions."
         return self.disk + kv_cache_bytes(self.config, min(positions, self.config.seq_len))
 
-    def speed(self, bandwidth: float) -> float: "Tokens a second, at best."; return bandwidth / self.per_token
+    def speed(self, bandwidth: float) -> float:
+        "Tokens a second, at best."
+        return bandwidth / self.per_token
 
 # %% ../nbs/46_hub.ipynb #d9d005e9
 @dataclass(frozen=True)
 class Remote:
     "A file on the hub, in one state of its repository."
+
     repo: str
     revision: str
     file: str
-    sha256: str | None = None   # None: the hub's own word for it
+    sha256: str | None = None  # None: the hub's own word for it
 
-REVISIONS = {   # owner/name → the state that is meant, unless another is asked for
+
+REVISIONS = {  # owner/name → the state that is meant, unless another is asked for
     "karpathy/tinyllamas": "0bd21da7698eaf29a0d7de3992de8a46ef624add",
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0": "fe8a4ea1ffedaf415f4da2f062534de366a451e6",
     "HuggingFaceTB/SmolLM2-135M-Instruct": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
-    "HuggingFaceTB/SmolLM2-360M-Instruct": "a10cc1512eabd3dde888204e902eca88bddb4951"}
+    "HuggingFaceTB/SmolLM2-360M-Instruct": "a10cc1512eabd3dde888204e902eca88bddb4951",
+}
 
-def pinned(repo: str, file: str, sha256: str) -> Remote: "A file in the state that `REVISIONS` names."; return Remote(repo, REVISIONS[repo], file, sha256)
 
-LLAMA2 = pinned("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "tokenizer.model", "9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347")
-STORIES = {   # name → its checkpoint and its vocabulary
-    "stories260K": (pinned("karpathy/tinyllamas", "stories260K/stories260K.bin", "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696"),
-                    pinned("karpathy/tinyllamas", "stories260K/tok512.bin", "037cb335abb25d1fa9e8ecae30ed2a3a8ace9302862ebcdc05d51a6bbb10c312")),
-    "stories15M": (pinned("karpathy/tinyllamas", "stories15M.bin", "cd590644d963867a2b6e5a1107f51fad663c41d79c149fbecbbb1f95fa81f49a"), LLAMA2),
-    "stories42M": (pinned("karpathy/tinyllamas", "stories42M.bin", "9f65a1000e17d0bc167dd6332e0ce5119a0222a3d920cead5bce413bfab2ee7b"), LLAMA2),
-    "stories110M": (pinned("karpathy/tinyllamas", "stories110M.bin", "515267168726a1ed1317a64a408492e6af3b67c1f71c5bd98c01d9d721803a24"), LLAMA2)}
+def pinned(repo: str, file: str, sha256: str) -> Remote:
+    "A file in the state that `REVISIONS` names."
+    return Remote(repo, REVISIONS[repo], file, sha256)
+
+
+LLAMA2 = pinned(
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+    "tokenizer.model",
+    "9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347",
+)
+STORIES = {  # name → its checkpoint and its vocabulary
+    "stories260K": (
+        pinned(
+            "karpathy/tinyllamas",
+            "stories260K/stories260K.bin",
+            "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696",
+        ),
+        pinned(
+            "karpathy/tinyllamas",
+            "stories260K/tok512.bin",
+            "037cb335abb25d1fa9e8ecae30ed2a3a8ace9302862ebcdc05d51a6bbb10c312",
+        ),
+    ),
+    "stories15M": (
+        pinned(
+            "karpathy/tinyllamas",
+            "stories15M.bin",
+            "cd590644d963867a2b6e5a1107f51fad663c41d79c149fbecbbb1f95fa81f49a",
+        ),
+        LLAMA2,
+    ),
+    "stories42M": (
+        pinned(
+            "karpathy/tinyllamas",
+            "stories42M.bin",
+            "9f65a1000e17d0bc167dd6332e0ce5119a0222a3d920cead5bce413bfab2ee7b",
+        ),
+        LLAMA2,
+    ),
+    "stories110M": (
+        pinned(
+            "karpathy/tinyllamas",
+            "stories110M.bin",
+            "515267168726a1ed1317a64a408492e6af3b67c1f71c5bd98c01d9d721803a24",
+        ),
+        LLAMA2,
+    ),
+}
 
 # %% ../nbs/46_hub.ipynb #6253e42c
-HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")   # git's SHA-1, or SHA-256
+HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # git's SHA-1, or SHA-256
 
-def digest(path: Path, like: str) -> str:   # like: a hash of the kind that is wanted, 64 hexadecimal digits or 40
+
+# like: a hash of the kind that is wanted, 64 hexadecimal digits or 40
+def digest(path: Path, like: str) -> str:
     "SHA-256 of a file, or the SHA-1 that git gives it."
     h = hashlib.sha256() if len(like) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     with open(path, "rb") as f:
-        while block := f.read(2**20): h.update(block)
+        while block := f.read(2**20):
+            h.update(block)
     return h.hexdigest()
 
-def _mark(blob: Path, expected: str) -> tuple[Path, str] | None:   # where it is noted that a file is right, and what is noted
+
+# where it is noted that a file is right, and what is noted
+def _mark(blob: Path, expected: str) -> tuple[Path, str] | None:
     repo = next((p for p in blob.parents if p.name.startswith("models--")), None)
-    if repo is None: return None
+    if repo is None:
+        return None
     about = blob.stat()
     return repo / ".llama2_nb" / blob.name, f"{expected} {about.st_size} {about.st_mtime_ns}"
 
-def verify(path: Path, sha256: str | None = None) -> None:   # None: what its name in the cache says
-    """Raise `CheckpointError`, and delete the file, if its contents are not what they should be. A file that was right is noted,
-    and not read again until it changes; one whose check was interrupted is checked again."""
+
+def verify(path: Path, sha256: str | None = None) -> None:  # None: what its name in the cache says
+    """Raise `CheckpointError`, and delete the file, if its contents are not what they should
+    be. A file that was right is noted, and not read again until it changes; one whose check was
+    interrupted is checked again.
+    """
     blob = path.resolve()
     expected = sha256 or (blob.name if HASH.fullmatch(blob.name) else None)
-    if expected is None: raise CheckpointError(f"{path.name}: checksum: expected a hash as its name in the cache, found {short(blob.name)}")
+    if expected is None:
+        raise CheckpointError(
+            f"{path.name}: checksum: expected a hash as its name in the cache, found"
+            f" {short(blob.name)}"
+        )
     noted = _mark(blob, expected)
     with suppress(OSError):
-        if noted and noted[0].read_text() == noted[1]: return
+        if noted and noted[0].read_text() == noted[1]:
+            return
     if (found := digest(blob, expected)) == expected:
-        with suppress(OSError):   # a cache that can't be written: it is checked each time
-            if noted: noted[0].parent.mkdir(exist_ok=True); noted[0].write_text(noted[1])
+        with suppress(OSError):  # a cache that can't be written: it is checked each time
+            if noted:
+                noted[0].parent.mkdir(exist_ok=True)
+                noted[0].write_text(noted[1])
         return
-    for p in {path, blob}: p.unlink(missing_ok=True)
-    raise CheckpointError(f"{path.name}: checksum: expected {expected}, found {found} (the file was deleted; download it again)")
+    for p in {path, blob}:
+        p.unlink(missing_ok=True)
+    raise CheckpointError(
+        f"{path.name}: checksum: expected {expected}, found {found} (the file was deleted; download"
+        " it again)"
+    )
 
 # %% ../nbs/46_hub.ipynb #19a00002
-_ours = threading.local()   # whether this thread's requests are ours
+_ours = threading.local()  # whether this thread's requests are ours
+
 
 def _check_answer(commit: str | None, etag: str | None) -> None:
     for what, value in ("X-Repo-Commit", commit), ("ETag", etag):
         if value is not None and not HASH.fullmatch(value):
-            raise CheckpointError(f"{what}: expected 40 or 64 hexadecimal digits from the hub, found {short(value)}")
+            raise CheckpointError(
+                f"{what}: expected 40 or 64 hexadecimal digits from the hub, found {short(value)}"
+            )
+
 
 def guard_answers() -> None:
-    "From now on, what a hub answers to our own requests is checked before `huggingface_hub` makes paths of it."
+    """From now on, what a hub answers to our own requests is checked before `huggingface_hub`
+    makes paths of it.
+    """
     from huggingface_hub import file_download
+
     original = file_download.get_hf_file_metadata
-    if getattr(original, "checks", False): return
+    if getattr(original, "checks", False):
+        return
 
     def get_hf_file_metadata(*args, **options):
-        try: answer = original(*args, **options)
+        try:
+            answer = original(*args, **options)
         except Exception as e:
             headers = getattr(getattr(e, "response", None), "headers", {})
-            if getattr(_ours, "active", False): _check_answer(headers.get("X-Repo-Commit"), None)
+            if getattr(_ours, "active", False):
+                _check_answer(headers.get("X-Repo-Commit"), None)
             raise
-        if getattr(_ours, "active", False): _check_answer(answer.commit_hash, answer.etag)
+        if getattr(_ours, "active", False):
+            _check_answer(answer.commit_hash, answer.etag)
         return answer
 
     get_hf_file_metadata.checks = True
     file_download.get_hf_file_metadata = get_hf_file_metadata
+
 
 @contextmanager
 def honest_answers() -> Iterator[None]:
     "In here, an answer of the hub that is no hash raises `CheckpointError`."
     guard_answers()
     _ours.active = True
-    try: yield
-    finally: _ours.active = False
+    try:
+        yield
+    finally:
+        _ours.active = False
 
-def split_name(name: str) -> tuple[str, str | None]:   # owner/name, and a revision or None
+
+def split_name(name: str) -> tuple[str, str | None]:  # owner/name, and a revision or None
     "What a name asks for. Raises `CheckpointError` for one that could be a path."
     repo, _, revision = name.partition("@")
     word = r"\w[\w.-]*"
-    if ".." in name or not re.fullmatch(f"[-\\w][\\w.-]*/[-\\w][\\w.-]*", repo) or revision and not re.fullmatch(word, revision):
-        raise CheckpointError(f"{short(name)}: expected owner/name or owner/name@revision, of letters, digits, '.', '-' and '_', found another")
+    if (
+        ".." in name
+        or not re.fullmatch(f"[-\\w][\\w.-]*/[-\\w][\\w.-]*", repo)
+        or revision
+        and not re.fullmatch(word, revision)
+    ):
+        raise CheckpointError(
+            f"{short(name)}: expected owner/name or owner/name@revision, of letters, digits, '.',"
+            " '-' and '_', found another"
+        )
     return repo, revision or None
 
 # %% ../nbs/46_hub.ipynb #660ad0e6
@@ -148,38 +250,84 @@ def in_one_sentence(repo: str, file: str, revision: str) -> Iterator[None]:
     try:
         from huggingface_hub import constants, errors, hf_hub_url
         from huggingface_hub.utils import logging
-    except ImportError: raise CheckpointError(f"{repo}: expected the package huggingface_hub, which downloads it, found none") from None
-    logging.set_verbosity_error()   # its retries are not ours to tell
-    from_elsewhere = f"; fetch {hf_hub_url(repo, file, revision=revision)} and the files beside it in another way, and give their path"
-    try: yield
-    except errors.GatedRepoError: why = "expected access to it, found a model whose owner wants to be asked first (on its page; then: hf auth login)"
-    except errors.RepositoryNotFoundError: why = "expected a model on the hub, found none of that name, or a private one (hf auth login)"
-    except errors.RevisionNotFoundError: why = f"expected a revision {revision}, found none"
+    except ImportError:
+        raise CheckpointError(
+            f"{repo}: expected the package huggingface_hub, which downloads it, found none"
+        ) from None
+    logging.set_verbosity_error()  # its retries are not ours to tell
+    from_elsewhere = (
+        f"; fetch {hf_hub_url(repo, file, revision=revision)} and the files beside it in another"
+        " way, and give their path"
+    )
+    try:
+        yield
+    except errors.GatedRepoError:
+        why = (
+            "expected access to it, found a model whose owner wants to be asked first (on its page;"
+            " then: hf auth login)"
+        )
+    except errors.RepositoryNotFoundError:
+        why = (
+            "expected a model on the hub, found none of that name, or a private one (hf auth login)"
+        )
+    except errors.RevisionNotFoundError:
+        why = f"expected a revision {revision}, found none"
     except errors.LocalEntryNotFoundError as e:
-        why = ("HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the answer is not the hub's (a login page, perhaps)"
-               if isinstance(e.__cause__, errors.FileMetadataError) else "no answer from the hub")
+        why = (
+            "HF_HUB_OFFLINE is set"
+            if constants.HF_HUB_OFFLINE
+            else (
+                "the answer is not the hub's (a login page, perhaps)"
+                if isinstance(e.__cause__, errors.FileMetadataError)
+                else "no answer from the hub"
+            )
+        )
         why = f"{file} can't be downloaded: {why}{from_elsewhere}"
-    except errors.EntryNotFoundError: why = f"expected {file}, found no such file"
-    except CheckpointError as e: why = str(e)
-    except errors.HfHubHTTPError as e: why = f"{file} can't be downloaded: the hub answered {e.response.status_code}{from_elsewhere}"
-    except Exception as e: why = f"{file} can't be downloaded: {short(' '.join(str(e).split()), 200) if str(e) else type(e).__name__}{from_elsewhere}"
-    else: return
+    except errors.EntryNotFoundError:
+        why = f"expected {file}, found no such file"
+    except CheckpointError as e:
+        why = str(e)
+    except errors.HfHubHTTPError as e:
+        why = (
+            f"{file} can't be downloaded: the hub answered {e.response.status_code}{from_elsewhere}"
+        )
+    except Exception as e:
+        why = (
+            f"{file} can't be downloaded:"
+            f" {short(' '.join(str(e).split()), 200) if str(e) else type(e).__name__}{from_elsewhere}"
+        )
+    else:
+        return
     raise CheckpointError(f"{repo}: {why}")
 
 # %% ../nbs/46_hub.ipynb #d600ec4f
-def fetch(remote: Remote,
-          refresh: bool = False,   # ask the hub, even if the file is in the cache
-          probe: bool = True,      # find out at once if there is no network, not after five tries
-          ) -> Path | None:        # None: the hub said before that there is no such file
-    "The path of a file in the cache, downloaded if it isn't there, and checked. Raises `CheckpointError`."
+def fetch(
+    remote: Remote,
+    refresh: bool = False,  # ask the hub, even if the file is in the cache
+    probe: bool = True,  # find out at once if there is no network, not after five tries
+) -> Path | None:  # None: the hub said before that there is no such file
+    """The path of a file in the cache, downloaded if it isn't there, and checked. Raises
+    `CheckpointError`.
+    """
     with in_one_sentence(remote.repo, remote.file, remote.revision), honest_answers():
-        from huggingface_hub import constants, file_download, hf_hub_download, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub import (
+            constants,
+            file_download,
+            hf_hub_download,
+            hf_hub_url,
+            try_to_load_from_cache,
+        )
+
         cached = try_to_load_from_cache(remote.repo, remote.file, revision=remote.revision)
-        if cached is not None and not isinstance(cached, str) and not refresh: return None
+        if cached is not None and not isinstance(cached, str) and not refresh:
+            return None
         if isinstance(cached, str) and not refresh:
-            verify(Path(cached), remote.sha256)   # at once, unless its check was interrupted
+            verify(Path(cached), remote.sha256)  # at once, unless its check was interrupted
             return Path(cached)
-        if probe and not constants.HF_HUB_OFFLINE: file_download.get_hf_file_metadata(hf_hub_url(remote.repo, remote.file, revision=remote.revision))
+        if probe and not constants.HF_HUB_OFFLINE:
+            file_download.get_hf_file_metadata(
+                hf_hub_url(remote.repo, remote.file, revision=remote.revision)
+            )
         path = Path(hf_hub_download(remote.repo, remote.file, revision=remote.revision))
         verify(path, remote.sha256)
         return path
@@ -188,11 +336,15 @@ def fetch(remote: Remote,
 def _optional(remote: Remote, refresh: bool) -> Path | None:
     "`fetch`, for a file that need not be there."
     from huggingface_hub import constants, try_to_load_from_cache
+
     known = try_to_load_from_cache(remote.repo, remote.file, revision=remote.revision)
-    if known is None and constants.HF_HUB_OFFLINE: return None
-    try: return fetch(remote, refresh, probe=False)
+    if known is None and constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        return fetch(remote, refresh, probe=False)
     except CheckpointError as e:
-        if str(e) == f"{remote.repo}: expected {remote.file}, found no such file": return None
+        if str(e) == f"{remote.repo}: expected {remote.file}, found no such file":
+            return None
         raise
 
 # %% ../nbs/46_hub.ipynb #a173898c
@@ -201,57 +353,89 @@ def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) 
     revision = revision or REVISIONS.get(repo, "main")
     get = lambda file, f=fetch: f(Remote(repo, revision, file), refresh)
     config = get("config.json")
-    try: parse_config(read_json(config))
-    except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
-    revision = config.parent.name   # snapshots/<commit>/config.json: the rest in the same state
+    try:
+        parse_config(read_json(config))
+    except CheckpointError as e:
+        raise CheckpointError(f"{repo}: config.json: {e}") from None
+    revision = config.parent.name  # snapshots/<commit>/config.json: the rest in the same state
     index = get("model.safetensors.index.json", _optional)
     where = read_json(index, 2**22).get("weight_map") if index else {"": "model.safetensors"}
     files = list(where.values()) if isinstance(where, dict) else [where]
-    if not files or not all(isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files):
-        raise CheckpointError(f"{repo}: model.safetensors.index.json: expected names of safetensors files, found others")
-    for file in KEPT: get(file, _optional)
-    for file in sorted(set(files)): get(file)
+    if not files or not all(
+        isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files
+    ):
+        raise CheckpointError(
+            f"{repo}: model.safetensors.index.json: expected names of safetensors files, found"
+            " others"
+        )
+    for file in KEPT:
+        get(file, _optional)
+    for file in sorted(set(files)):
+        get(file)
     return config.parent
 
 # %% ../nbs/46_hub.ipynb #04259e93
-def download(name: str, refresh: bool = False) -> Path:   # name: a known one, or owner/name, or owner/name@revision
+# name: a known one, or owner/name, or owner/name@revision
+def download(name: str, refresh: bool = False) -> Path:
     "A model of the hub: the path of its checkpoint or folder. Raises `CheckpointError`."
-    if name in STORIES: return [fetch(remote, refresh) for remote in STORIES[name]][0]
+    if name in STORIES:
+        return [fetch(remote, refresh) for remote in STORIES[name]][0]
     repo, revision = split_name(name)
     return fetch_folder(repo, revision, refresh)
 
-def vocabulary_of(checkpoint: str | os.PathLike) -> Path | None:   # None: not one of the hub's storytellers
+
+# None: not one of the hub's storytellers
+def vocabulary_of(checkpoint: str | os.PathLike) -> Path | None:
     "The vocabulary of a checkpoint in the cache that has none beside it."
     path = Path(checkpoint)
     known = "models--karpathy--tinyllamas" in path.parts and path.stem in STORIES
     return fetch(STORIES[path.stem][1]) if known else None
 
 # %% ../nbs/46_hub.ipynb #88e7b4fc
-def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:   # how long it is, and how it begins
-    "The length of a file on the hub, and its first n bytes, nothing else of it. Raises `CheckpointError`."
+def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:  # how long it is, and how it begins
+    """The length of a file on the hub, and its first n bytes, nothing else of it. Raises
+    `CheckpointError`.
+    """
     with in_one_sentence(remote.repo, remote.file, remote.revision), honest_answers():
         from huggingface_hub import constants, file_download, hf_hub_url
-        if constants.HF_HUB_OFFLINE: raise CheckpointError(f"{remote.file} can't be looked at: HF_HUB_OFFLINE is set")
+
+        if constants.HF_HUB_OFFLINE:
+            raise CheckpointError(f"{remote.file} can't be looked at: HF_HUB_OFFLINE is set")
         url = hf_hub_url(remote.repo, remote.file, revision=remote.revision)
         size = file_download.get_hf_file_metadata(url).size or 0
-        if not n: return size, b""
+        if not n:
+            return size, b""
         request = urllib.request.Request(url, headers={"Range": f"bytes=0-{n - 1}"})
-        with urllib.request.urlopen(request, timeout=30) as answer: return size, answer.read(n)   # even if it sends all
+        # even if it sends all
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return size, answer.read(n)
 
 # %% ../nbs/46_hub.ipynb #6ee72279
-def plan(name: str) -> Plan:   # as for `download`
+def plan(name: str) -> Plan:  # as for `download`
     "What a model of the hub will need. Raises `CheckpointError`."
     if name in STORIES:
         size, start = look(STORIES[name][0], 256)
-        try: return Plan(name, parse_header(start).config, size)
-        except CheckpointError as e: raise CheckpointError(f"{name}: {e}") from None
+        try:
+            return Plan(name, parse_header(start).config, size)
+        except CheckpointError as e:
+            raise CheckpointError(f"{name}: {e}") from None
     repo, revision = split_name(name)
     revision = revision or REVISIONS.get(repo, "main")
     config = fetch(Remote(repo, revision, "config.json"))
-    try: c = parse_config(read_json(config))
-    except CheckpointError as e: raise CheckpointError(f"{repo}: config.json: {e}") from None
+    try:
+        c = parse_config(read_json(config))
+    except CheckpointError as e:
+        raise CheckpointError(f"{repo}: config.json: {e}") from None
     index = _optional(Remote(repo, revision, "model.safetensors.index.json"), False)
     about = read_json(index, 2**22).get("metadata") if index else None
-    total = (about.get("total_size") if isinstance(about, dict) else about) if index else look(Remote(repo, revision, "model.safetensors"))[0]
-    if type(total) is not int or total < 1: raise CheckpointError(f"{repo}: model.safetensors.index.json: total_size: expected a number of bytes, found {short(total)}")
+    total = (
+        (about.get("total_size") if isinstance(about, dict) else about)
+        if index
+        else look(Remote(repo, revision, "model.safetensors"))[0]
+    )
+    if type(total) is not int or total < 1:
+        raise CheckpointError(
+            f"{repo}: model.safetensors.index.json: total_size: expected a number of bytes, found"
+            f" {short(total)}"
+        )
     return Plan(name, c, total)

@@ -10,36 +10,41 @@ import numpy as np
 
 # %% ../nbs/04_ops.ipynb #72309273
 def softmax(
-    x: np.ndarray,      # (..., n) scores; −inf where nothing may be chosen
+    x: np.ndarray,  # (..., n) scores; −inf where nothing may be chosen
     axis: int = -1,
-) -> np.ndarray:        # (..., n) weights that sum to 1 along `axis`
+) -> np.ndarray:  # (..., n) weights that sum to 1 along `axis`
     "Turn scores into weights. At least one score along `axis` must be finite."
     exps = x - x.max(axis=axis, keepdims=True)
-    np.exp(exps, out=exps)   # in place: the scores of a long prompt are the largest arrays of all
+    # in place: the scores of a long prompt are the largest arrays of all
+    np.exp(exps, out=exps)
     exps /= exps.sum(axis=axis, keepdims=True)
     return exps
 
 # %% ../nbs/04_ops.ipynb #358d679f
 def rmsnorm(
-    x: np.ndarray,        # (..., dim) activations
-    weight: np.ndarray,   # (dim,) learned gain
-    eps: float = 1e-5,    # floor inside the square root
-) -> np.ndarray:          # (..., dim)
-    "Scale each row of `x` to unit root mean square, then by `weight` (Zhang & Sennrich 2019)."
-    mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]   # x · x is the sum of the squares
+    x: np.ndarray,  # (..., dim) activations
+    weight: np.ndarray,  # (dim,) learned gain
+    eps: float = 1e-5,  # floor inside the square root
+) -> np.ndarray:  # (..., dim)
+    """Scale each row of `x` to unit root mean square, then by `weight` (Zhang &
+    Sennrich 2019).
+    """
+    # x · x is the sum of the squares
+    mean_square = np.vecdot(x, x)[..., None] / x.shape[-1]
     return x * (1 / np.sqrt(mean_square + np.float32(eps))) * weight
 
 # %% ../nbs/04_ops.ipynb #4893f8aa
 def silu(
-    x: np.ndarray,      # (...)
-) -> np.ndarray:        # (...)
+    x: np.ndarray,  # (...)
+) -> np.ndarray:  # (...)
     "x · sigmoid(x), the bend of the feed-forward network (Elfwing et al. 2017)."
     half = x * np.float32(0.5)
     return half * np.tanh(half) + half
 
+
 def swiglu(
-    gate: np.ndarray,   # (..., hidden_dim) what w1 makes of the input: decides
+    gate: np.ndarray,  # (..., hidden_dim) what w1 makes of the input: decides
     value: np.ndarray,  # (..., hidden_dim) what w3 makes of it: is let through
-) -> np.ndarray:        # (..., hidden_dim)
+) -> np.ndarray:  # (..., hidden_dim)
     "Each value, let through as far as its gate is open (Shazeer 2020)."
     return silu(gate) * value

@@ -12,10 +12,10 @@ from .config import RopeScaling
 
 # %% ../nbs/06_rope.ipynb #61f836d3
 def rope_frequencies(
-    head_size: int,           # width of a head, even
-    theta: float = 10000.0,   # base; newer models use a larger one
-    scaling: RopeScaling | None = None,   # None: as `theta` says
-) -> np.ndarray:              # (head_size / 2,) float32, radians per position
+    head_size: int,  # width of a head, even
+    theta: float = 10000.0,  # base; newer models use a larger one
+    scaling: RopeScaling | None = None,  # None: as `theta` says
+) -> np.ndarray:  # (head_size / 2,) float32, radians per position
     "How fast each pair of a head turns."
     exponent = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
     frequencies = np.float32(1) / np.float32(theta) ** exponent
@@ -23,18 +23,20 @@ def rope_frequencies(
 
 # %% ../nbs/06_rope.ipynb #4674824c
 def rope_cos_sin(
-    positions: np.ndarray,     # (T,) positions in the sequence
-    frequencies: np.ndarray,   # (head_size / 2,) from `rope_frequencies`
-) -> tuple[np.ndarray, np.ndarray]:   # two (T, 1, head_size / 2) float32; the 1 is for the heads
+    positions: np.ndarray,  # (T,) positions in the sequence
+    frequencies: np.ndarray,  # (head_size / 2,) from `rope_frequencies`
+    # two (T, 1, head_size / 2) float32; the 1 is for the heads
+) -> tuple[np.ndarray, np.ndarray]:
     "Cosine and sine of every pair's angle at every position."
     angle = np.asarray(positions, np.float32)[:, None, None] * frequencies
     return np.cos(angle), np.sin(angle)
 
+
 def rotate(
-    x: np.ndarray,     # (T, heads, head_size) queries or keys
-    cos: np.ndarray,   # (T, 1, head_size / 2)
-    sin: np.ndarray,   # (T, 1, head_size / 2)
-) -> np.ndarray:       # (T, heads, head_size)
+    x: np.ndarray,  # (T, heads, head_size) queries or keys
+    cos: np.ndarray,  # (T, 1, head_size / 2)
+    sin: np.ndarray,  # (T, 1, head_size / 2)
+) -> np.ndarray:  # (T, heads, head_size)
     "Turn each adjacent pair (2i, 2i+1) of each head by its angle (Su et al. 2021)."
     a, b = x[..., 0::2], x[..., 1::2]
     out = np.empty_like(x)
@@ -44,10 +46,11 @@ def rotate(
 
 # %% ../nbs/06_rope.ipynb #1495b75e
 def slow_down(
-    frequencies: np.ndarray,   # (head_size / 2,)
+    frequencies: np.ndarray,  # (head_size / 2,)
     s: RopeScaling,
-) -> np.ndarray:               # (head_size / 2,), slow pairs `s.factor` times slower
+) -> np.ndarray:  # (head_size / 2,), slow pairs `s.factor` times slower
     "Llama 3's rule: by how often a pair turned in the texts of the first training."
     turns = frequencies * np.float32(s.original / (2 * np.pi))
-    keep = np.clip((turns - np.float32(s.low)) / np.float32(s.high - s.low), 0, 1)   # 0: slowed, 1: left alone
+    # 0: slowed, 1: left alone
+    keep = np.clip((turns - np.float32(s.low)) / np.float32(s.high - s.low), 0, 1)
     return (1 - keep) * frequencies / np.float32(s.factor) + keep * frequencies

@@ -17,69 +17,96 @@ from .ops import softmax
 # %% ../nbs/08_sampling.ipynb #9fdb24ac
 MASK64 = 2**64 - 1
 
+
 def random_u32(
-    state: int,                # 64 bits, not 0
-) -> tuple[int, int]:          # 32 random bits and the next state
+    state: int,  # 64 bits, not 0
+) -> tuple[int, int]:  # 32 random bits and the next state
     "One step of xorshift64* (Vigna 2016), the generator of llama2.c."
     state ^= state >> 12
     state ^= (state << 25) & MASK64
     state ^= state >> 27
     return ((state * 0x2545F4914F6CDD1D) & MASK64) >> 32, state
 
+
 def random_f32(
-    state: int,                    # 64 bits, not 0
-) -> tuple[np.float32, int]:       # a coin in [0, 1) and the next state
+    state: int,  # 64 bits, not 0
+) -> tuple[np.float32, int]:  # a coin in [0, 1) and the next state
     "The upper 24 bits of a random number as a float32: every value is exact."
     bits, state = random_u32(state)
     return np.float32((bits >> 8) / 2**24), state
 
 # %% ../nbs/08_sampling.ipynb #7da7e37a
 def sample_mult(
-    probabilities: np.ndarray,   # (n,) float32, in the order in which they are laid end to end
-    coin: np.float32,            # in [0, 1)
-) -> int:                        # index of the first whose cumulative probability exceeds the coin
+    # (n,) float32, in the order in which they are laid end to end
+    probabilities: np.ndarray,
+    coin: np.float32,  # in [0, 1)
+) -> int:  # index of the first whose cumulative probability exceeds the coin
     "Choose by probability. The last index, if rounding leaves the sum below the coin."
     cumulative = np.add.accumulate(probabilities)
-    return min(int(np.searchsorted(cumulative, coin, side="right")), len(probabilities) - 1)
+    return min(
+        int(np.searchsorted(cumulative, coin, side="right")), len(probabilities) - 1
+    )
 
 # %% ../nbs/08_sampling.ipynb #afad38f9
 def nucleus(
-    probabilities: np.ndarray,   # (n,) float32
-    top_p: float,                # above 0 and below 1
-) -> np.ndarray:                 # ids of the kept tokens, the most probable first
-    "The smallest set of tokens that together exceed `top_p` (Holtzman et al. 2019), as llama2.c cuts it."
-    cutoff = (np.float32(1) - np.float32(top_p)) / np.float32(max(1, len(probabilities) - 1))
+    probabilities: np.ndarray,  # (n,) float32
+    top_p: float,  # above 0 and below 1
+) -> np.ndarray:  # ids of the kept tokens, the most probable first
+    """The smallest set of tokens that together exceed `top_p` (Holtzman et al.
+    2019), as llama2.c cuts it.
+    """
+    cutoff = (np.float32(1) - np.float32(top_p)) / np.float32(
+        max(1, len(probabilities) - 1)
+    )
     ids = np.flatnonzero(probabilities >= cutoff)
-    if not ids.size: return np.array([probabilities.argmax()])   # where llama2.c would read before its array
+    # where llama2.c would read before its array
+    if not ids.size:
+        return np.array([probabilities.argmax()])
     ids = ids[np.argsort(-probabilities[ids], kind="stable")]
     exceeds = np.add.accumulate(probabilities[ids]) > np.float32(top_p)
-    return ids[:exceeds.argmax() + 1] if exceeds.any() else ids
+    return ids[: exceeds.argmax() + 1] if exceeds.any() else ids
+
 
 def sample_topp(
-    probabilities: np.ndarray,   # (n,) float32
+    probabilities: np.ndarray,  # (n,) float32
     top_p: float,
-    coin: np.float32,            # in [0, 1)
+    coin: np.float32,  # in [0, 1)
 ) -> int:
-    "Choose by probability within the nucleus: the coin is stretched to what the nucleus holds."
+    """Choose by probability within the nucleus: the coin is stretched to what the
+    nucleus holds.
+    """
     ids = nucleus(probabilities, top_p)
     kept = probabilities[ids]
     return int(ids[sample_mult(kept, coin * np.add.accumulate(kept)[-1])])
 
 # %% ../nbs/08_sampling.ipynb #206aa70b
-SEED_ZERO_STATE = 0x9E3779B97F4A7C15   # where seed 0 begins, since xorshift64* never leaves the state 0
+# where seed 0 begins, since xorshift64* never leaves the state 0
+SEED_ZERO_STATE = 0x9E3779B97F4A7C15
+
 
 class Sampler:
-    "Chooses the next token, as llama2.c would. Raises `ValueError` for options that make no sense."
+    """Chooses the next token, as llama2.c would. Raises `ValueError` for options
+    that make no sense.
+    """
 
-    def __init__(self, temperature: float = 1.0,   # 0: always the most probable token
-                 top_p: float = 0.9,               # size of the nucleus; 0 or 1: all tokens
-                 seed: int | None = None):         # None: from the time
+    def __init__(
+        self,
+        temperature: float = 1.0,  # 0: always the most probable token
+        top_p: float = 0.9,  # size of the nucleus; 0 or 1: all tokens
+        seed: int | None = None,
+    ):  # None: from the time
         if not (isinstance(temperature, Real) and 0 <= temperature < 3.4e38):
-            raise ValueError(f"temperature: expected a number from 0 up, found {temperature}")
+            raise ValueError(
+                f"temperature: expected a number from 0 up, found {temperature}"
+            )
         if not (isinstance(top_p, Real) and 0 <= top_p <= 1):
             raise ValueError(f"top_p: expected a number from 0 to 1, found {top_p}")
-        if seed is not None and not (isinstance(seed, (int, np.integer)) and 0 <= seed <= MASK64):
-            raise ValueError(f"seed: expected a whole number from 0 to {MASK64}, found {seed}")
+        if seed is not None and not (
+            isinstance(seed, (int, np.integer)) and 0 <= seed <= MASK64
+        ):
+            raise ValueError(
+                f"seed: expected a whole number from 0 to {MASK64}, found {seed}"
+            )
         self.temperature, self.top_p = np.float32(temperature), np.float32(top_p)
         self.seed = time.time_ns() & MASK64 if seed is None else int(seed)
         self.state = self.seed or SEED_ZERO_STATE
@@ -92,27 +119,35 @@ class Sampler:
     def skip(self, n: int) -> None:
         "Throw n coins and look at none of them; at temperature 0 there are no coins."
         if self.temperature:
-            for _ in range(n): self.coin()
+            for _ in range(n):
+                self.coin()
 
-    def sample(self, logits: np.ndarray) -> int:   # logits: (vocab_size,) float32 → token id
+    # logits: (vocab_size,) float32 → token id
+    def sample(self, logits: np.ndarray) -> int:
         "Choose a token. Raises `ValueError` if the logits are not numbers."
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
-            raise ValueError("logits: expected finite numbers, found NaN or infinity "
-                             "(inspect --check-values shows whether the file holds any)")
-        if self.temperature == 0: return best
+            raise ValueError(
+                "logits: expected finite numbers, found NaN or infinity "
+                "(inspect --check-values shows whether the file holds any)"
+            )
+        if self.temperature == 0:
+            return best
         coin = self.coin()
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = logits / self.temperature
-            if not np.isfinite(scaled[best]): return best   # a temperature so low that dividing by it overflows
+            # a temperature so low that dividing by it overflows
+            if not np.isfinite(scaled[best]):
+                return best
             p = softmax_sequential(scaled)
-        if self.top_p <= 0 or self.top_p >= 1: return sample_mult(p, coin)
+        if self.top_p <= 0 or self.top_p >= 1:
+            return sample_mult(p, coin)
         return sample_topp(p, self.top_p, coin)
 
 # %% ../nbs/08_sampling.ipynb #6d58a1cc
 def softmax_sequential(
-    x: np.ndarray,    # (n,) float32 scores
-) -> np.ndarray:      # (n,) float32
+    x: np.ndarray,  # (n,) float32 scores
+) -> np.ndarray:  # (n,) float32
     "Softmax whose sum is added from left to right, as llama2.c adds it."
     exps = np.exp(x - x.max())
     return exps / np.add.accumulate(exps)[-1]

@@ -37,118 +37,188 @@ from .transformer import choose_backend
 
 # %% ../nbs/37_scale.ipynb #16000007
 def prompt_seed(
-    seed: int,     # of the run, from 0 to 2**64 - 1
-    index: int,    # of the prompt, from 0 up
+    seed: int,  # of the run, from 0 to 2**64 - 1
+    index: int,  # of the prompt, from 0 up
 ) -> int:
     "The run's seed, and one more for each prompt before this one; after the last seed comes 0."
     return (seed + index) & MASK64
 
 # %% ../nbs/37_scale.ipynb #1600000c
-PART = 2**18   # bytes that are hashed at a time
+PART = 2**18  # bytes that are hashed at a time
+
 
 def files_of(
-    path: Path,                               # of a checkpoint or folder
-    tokenizer: str | os.PathLike | None,      # None: the vocabulary beside the checkpoint, or in the folder
-    vocab_size: int,                          # of the model
+    path: Path,  # of a checkpoint or folder
+    # None: the vocabulary beside the checkpoint, or in the folder
+    tokenizer: str | os.PathLike | None,
+    vocab_size: int,  # of the model
 ) -> list[Path]:
     "The files that decide what a model writes. Raises `TokenizerError` if there is no vocabulary."
     vocabulary = "*.json", "*.model", "tok*.bin"
     if tokenizer is None and not path.is_dir():
-        try: tokenizer = find_tokenizer(path, vocab_size)
+        try:
+            tokenizer = find_tokenizer(path, vocab_size)
         except TokenizerError:
-            from llama2_nb.hub import vocabulary_of   # chapter 46
+            from llama2_nb.hub import vocabulary_of  # chapter 46
+
             tokenizer = vocabulary_of(path)
-            if tokenizer is None: raise
+            if tokenizer is None:
+                raise
     found = []
     for place, patterns in (path, ("*.safetensors", *vocabulary)), (tokenizer, vocabulary):
-        if place is None: continue
-        if not os.path.isdir(place): found.append(Path(place)); continue
+        if place is None:
+            continue
+        if not os.path.isdir(place):
+            found.append(Path(place))
+            continue
         inside = {file for pattern in patterns for file in Path(place).glob(pattern)}
         found += sorted(file for file in inside if file.is_file())
     return found
 
+
 def stamp(paths: Iterable[str | os.PathLike]) -> str:
-    "Says whether files were touched, without reading them: machine, device, inode, size, times of change."
+    """Says whether files were touched, without reading them: machine, device, inode, size,
+    times of change.
+    """
     states = [os.stat(path) for path in paths]
     numbers = [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states]
     return hashlib.sha256(repr((socket.gethostname(), numbers)).encode()).hexdigest()[:32]
 
-@lru_cache(4096)   # once in a process, until the file is touched
+
+@lru_cache(4096)  # once in a process, until the file is touched
 def _hash(path: str, stamp: str) -> bytes:
     h, part = hashlib.sha256(), bytearray(PART)
     with open(path, "rb", buffering=0) as f:
-        while n := f.readinto(part): h.update(memoryview(part)[:n])
+        while n := f.readinto(part):
+            h.update(memoryview(part)[:n])
     return h.digest()
 
-def fingerprint(*paths: str | os.PathLike) -> str:   # 32 hexadecimal digits
+
+def fingerprint(*paths: str | os.PathLike) -> str:  # 32 hexadecimal digits
     "Tells files apart by all their bytes. Raises `ValueError` for a file that can't be read."
-    try: hashes = [_hash(os.path.abspath(path), stamp([path])) for path in paths]
-    except OSError as e: raise ValueError(f"{e.filename}: can't be read: {e.strerror}") from None
+    try:
+        hashes = [_hash(os.path.abspath(path), stamp([path])) for path in paths]
+    except OSError as e:
+        raise ValueError(f"{e.filename}: can't be read: {e.strerror}") from None
     return hashlib.sha256(b"".join(hashes)).hexdigest()[:32]
+
 
 @dataclass(frozen=True)
 class Job:
     "All that decides the texts of a run but its prompts."
-    model: str | None       # an absolute path, a known name, or None: the built-in model
+
+    model: str | None  # an absolute path, a known name, or None: the built-in model
     tokenizer: str | None
-    fingerprint: str        # of all their files
-    backend: str            # "numba" or "numpy"
+    fingerprint: str  # of all their files
+    backend: str  # "numba" or "numpy"
     steps: int
     temperature: float
     top_p: float
     seed: int
-    positions: int | None = None   # the context length that was asked for; None: the model's own
-    stamp: str = ""                # decides nothing: with the same stamp, the files needn't be hashed again
+    positions: int | None = None  # the context length that was asked for; None: the model's own
+    stamp: str = ""  # decides nothing: with the same stamp, the files needn't be hashed again
 
     def settings(self) -> dict:
         "What decides the texts, for a file of results."
         return {name: value for name, value in asdict(self).items() if name != "stamp"}
 
 # %% ../nbs/37_scale.ipynb #1600000e
-def open_model(model: str | os.PathLike | None, tokenizer: str | os.PathLike | None, backend: str,
-               positions: int | None = None) -> tuple[Llama, list[Path]]:
+def open_model(
+    model: str | os.PathLike | None,
+    tokenizer: str | os.PathLike | None,
+    backend: str,
+    positions: int | None = None,
+) -> tuple[Llama, list[Path]]:
     "A model, mapped, for one thread, and the files that decide what it writes."
-    llama = Llama.load(model, tokenizer, backend=backend, threads=1 if backend == "numba" else None, positions=positions)
+    llama = Llama.load(
+        model,
+        tokenizer,
+        backend=backend,
+        threads=1 if backend == "numba" else None,
+        positions=positions,
+    )
     return llama, files_of(llama.path, tokenizer, llama.model.config.vocab_size)
 
-@lru_cache(2)   # once in a process, but one that serves run after run lets old models go
-def load(model: str | None, tokenizer: str | None, backend: str, expected: str,
-         positions: int | None = None, seen: str = "") -> Llama:   # seen: the stamp of files with that fingerprint
-    "The model of a job. Raises `ValueError` if its files are not those with the expected fingerprint."
+
+@lru_cache(2)  # once in a process, but one that serves run after run lets old models go
+def load(
+    model: str | None,
+    tokenizer: str | None,
+    backend: str,
+    expected: str,
+    # seen: the stamp of files with that fingerprint
+    positions: int | None = None,
+    seen: str = "",
+) -> Llama:
+    """The model of a job. Raises `ValueError` if its files are not those with the expected
+    fingerprint.
+    """
     llama, files = open_model(model, tokenizer, backend, positions)
-    if seen == stamp(files) or fingerprint(*files) == expected: return llama
-    raise ValueError(f"{llama.path}: expected the file that the run began with, "
-                     f"found another on {socket.gethostname()}")
+    if seen == stamp(files) or fingerprint(*files) == expected:
+        return llama
+    raise ValueError(
+        f"{llama.path}: expected the file that the run began with, "
+        f"found another on {socket.gethostname()}"
+    )
+
 
 def load_job(job: Job) -> Llama:
     "`load` what a job names."
     return load(job.model, job.tokenizer, job.backend, job.fingerprint, job.positions, job.stamp)
 
-def new_job(model: str | os.PathLike | None = None, tokenizer: str | os.PathLike | None = None, *,
-            steps: int | None = None,  # None: as for `Llama.tokens`
-            temperature: float = 1.0, top_p: float = 0.9,
-            seed: int | None = None,   # of the run; None: from the time
-            backend: str = "auto",     # here: "numba" where it is installed, else "numpy"
-            positions: int | None = None,   # the context length; None: the model's own, of a folder 8192 at most
-            ) -> Job:
-    "Settle the backend, the steps and the seed. Raises the errors of `Llama.load` and `Llama.tokens`."
-    if backend == "auto": backend = "numba" if find_spec("numba") else "numpy"
-    model, tokenizer = (os.path.abspath(p) if p is not None and os.path.exists(p) else p for p in (model, tokenizer))
-    llama, files = open_model(model, tokenizer, "numpy", positions)   # looks at the files, and compiles nothing
+
+def new_job(
+    model: str | os.PathLike | None = None,
+    tokenizer: str | os.PathLike | None = None,
+    *,
+    steps: int | None = None,  # None: as for `Llama.tokens`
+    temperature: float = 1.0,
+    top_p: float = 0.9,
+    seed: int | None = None,  # of the run; None: from the time
+    backend: str = "auto",  # here: "numba" where it is installed, else "numpy"
+    # the context length; None: the model's own, of a folder 8192 at most
+    positions: int | None = None,
+) -> Job:
+    """Settle the backend, the steps and the seed. Raises the errors of `Llama.load` and
+    `Llama.tokens`.
+    """
+    if backend == "auto":
+        backend = "numba" if find_spec("numba") else "numpy"
+    model, tokenizer = (
+        os.path.abspath(p) if p is not None and os.path.exists(p) else p for p in (model, tokenizer)
+    )
+    # looks at the files, and compiles nothing
+    llama, files = open_model(model, tokenizer, "numpy", positions)
     choose_backend(backend, llama.model.config)
     limit = llama.limit(steps)
     seed = Sampler(temperature, top_p, seed).seed
-    return Job(model, tokenizer, fingerprint(*files), backend, limit if steps is None else int(steps),
-               float(temperature), float(top_p), seed, positions, stamp(files))
+    return Job(
+        model,
+        tokenizer,
+        fingerprint(*files),
+        backend,
+        limit if steps is None else int(steps),
+        float(temperature),
+        float(top_p),
+        seed,
+        positions,
+        stamp(files),
+    )
 
 # %% ../nbs/37_scale.ipynb #16000011
-def was_cut(llama: Llama, n: int, steps: int | None) -> bool:   # n: how many ids `Llama.tokens` gave
+def was_cut(llama: Llama, n: int, steps: int | None) -> bool:  # n: how many ids `Llama.tokens` gave
     "Whether a text ended because the positions that it may use were used up."
-    begins = llama.tokenizer.encode("a")[:1] == [llama.tokenizer.bos]   # with BOS, which isn't among the ids
+    # with BOS, which isn't among the ids
+    begins = llama.tokenizer.encode("a")[:1] == [llama.tokenizer.bos]
     return n - (not begins) >= llama.limit(steps)
 
-def write_texts(llama: Llama, records: list[dict], *, steps: int | None = None, **options) -> list[dict]:
-    "The records, each with its text and whether it was cut, or with the sentence that says why it has none."
+
+def write_texts(
+    llama: Llama, records: list[dict], *, steps: int | None = None, **options
+) -> list[dict]:
+    """The records, each with its text and whether it was cut, or with the sentence that says
+    why it has none.
+    """
     prompts, seeds = [r["prompt"] for r in records], [r["seed"] for r in records]
     try:
         if llama.model.backend == "numba":
@@ -157,51 +227,77 @@ def write_texts(llama: Llama, records: list[dict], *, steps: int | None = None, 
             written = {}
             for i, (prompt, seed) in enumerate(zip(prompts, seeds)):
                 written[i] = list(llama.tokens(prompt, steps=steps, seed=seed, **options))
-        texts = ["".join(decode_stream(llama.tokenizer, iter(written[i]))) for i in range(len(records))]
+        texts = [
+            "".join(decode_stream(llama.tokenizer, iter(written[i]))) for i in range(len(records))
+        ]
     except ValueError as e:
-        if len(records) == 1: return [records[0] | {"error": str(e)}]
+        if len(records) == 1:
+            return [records[0] | {"error": str(e)}]
         half = len(records) // 2
         options["steps"] = steps
-        return write_texts(llama, records[:half], **options) + write_texts(llama, records[half:], **options)
-    return [record | {"text": text, "cut": was_cut(llama, len(written[i]), steps)}
-            for i, (record, text) in enumerate(zip(records, texts))]
+        return write_texts(llama, records[:half], **options) + write_texts(
+            llama, records[half:], **options
+        )
+    return [
+        record | {"text": text, "cut": was_cut(llama, len(written[i]), steps)}
+        for i, (record, text) in enumerate(zip(records, texts))
+    ]
 
 # %% ../nbs/37_scale.ipynb #16000012
 class Task(NamedTuple):
     "A batch that was written: what came of it, where, and when."
-    records: list[dict]   # index, prompt, seed, and text or error
-    worker: str           # machine and process
-    began: float          # seconds since 1970, by the clock of that machine
+
+    records: list[dict]  # index, prompt, seed, and text or error
+    worker: str  # machine and process
+    began: float  # seconds since 1970, by the clock of that machine
     ended: float
 
-def write_batch(job: Job, batch: list[tuple[int, str]]) -> Task:   # batch: index and prompt of each
-    "What a worker does. Raises `ValueError` for what is wrong with all prompts: its model is another one, say."
+
+def write_batch(job: Job, batch: list[tuple[int, str]]) -> Task:  # batch: index and prompt of each
+    """What a worker does. Raises `ValueError` for what is wrong with all prompts: its model is
+    another one, say.
+    """
     began = time.time()
-    with redirect_stderr(io.StringIO()):   # "compiling", if it must
+    with redirect_stderr(io.StringIO()):  # "compiling", if it must
         llama = load_job(job)
     records = [dict(index=i, prompt=prompt, seed=prompt_seed(job.seed, i)) for i, prompt in batch]
-    records = write_texts(llama, records, steps=job.steps, temperature=job.temperature, top_p=job.top_p)
+    records = write_texts(
+        llama, records, steps=job.steps, temperature=job.temperature, top_p=job.top_p
+    )
     return Task(records, f"{socket.gethostname()}:{os.getpid()}", began, time.time())
 
 # %% ../nbs/37_scale.ipynb #1600001a
-START = b'{"llama2_nb": '   # of the first line
-SETTINGS = dict(prompts=(int, True), seed=(int, True), fingerprint=(str, True), digest=(str, True),   # kind; needed?
-                steps=(int, False), positions=(int, False))
+START = b'{"llama2_nb": '  # of the first line
+# kind; needed?
+SETTINGS = dict(
+    prompts=(int, True),
+    seed=(int, True),
+    fingerprint=(str, True),
+    digest=(str, True),
+    steps=(int, False),
+    positions=(int, False),
+)
+
 
 def to_line(record: dict) -> bytes:
     "JSON in UTF-8; what UTF-8 can't hold, half a surrogate pair, as an escape."
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
+
 class Ledger:
-    """The records of a run in a file, behind a first line with its settings; opening it again repairs its end.
-    Raises `ValueError` for what isn't such a file, or is in use."""
+    """The records of a run in a file, behind a first line with its settings; opening it again
+    repairs its end. Raises `ValueError` for what isn't such a file, or is in use.
+    """
 
     def __init__(self, path: str | os.PathLike):
-        self.path, self.settings, self.done = path, None, set()   # settings: None in a new file; done: indices
+        # settings: None in a new file; done: indices
+        self.path, self.settings, self.done = path, None, set()
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f"{path}: expected a file, found a directory, pipe or device")
-        try: self.file = open(path, "a+b")
-        except OSError as e: raise ValueError(f"{path}: can't be written: {e.strerror}") from None
+        try:
+            self.file = open(path, "a+b")
+        except OSError as e:
+            raise ValueError(f"{path}: can't be written: {e.strerror}") from None
         try:
             self._lock()
             self._read()
@@ -210,57 +306,81 @@ class Ledger:
             raise
 
     def _lock(self) -> None:
-        try: import fcntl
-        except ImportError: return   # Windows
-        try: fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise ValueError(f"{self.path}: expected a file that no other run is writing") from None
+        try:
+            import fcntl
+        except ImportError:
+            return  # Windows
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{self.path}: expected a file that no other run is writing") from None
 
     def _read(self) -> None:
         self.file.seek(0)
         start = self.file.read(len(START))
-        if start != START[:len(start)]: raise ValueError(f"{self.path}: expected a file of results, found another")
+        if start != START[: len(start)]:
+            raise ValueError(f"{self.path}: expected a file of results, found another")
         self.file.seek(end := 0)
         for n, line in enumerate(self.file, 1):
-            if not line.endswith(b"\n"): break   # a run was killed while it wrote this
+            if not line.endswith(b"\n"):
+                break  # a run was killed while it wrote this
             self._note(n, line)
             end += len(line)
         self.file.truncate(end)
 
     def _note(self, n: int, line: bytes) -> None:
-        try: record = json.loads(line)
-        except RecursionError: raise ValueError(f"{self.path}: line {n}: expected a record of this run, found one too deeply nested") from None
-        except ValueError: record = None
-        if n == 1: self.settings = self._settings(record); return
+        try:
+            record = json.loads(line)
+        except RecursionError:
+            raise ValueError(
+                f"{self.path}: line {n}: expected a record of this run, found one too deeply nested"
+            ) from None
+        except ValueError:
+            record = None
+        if n == 1:
+            self.settings = self._settings(record)
+            return
         i = record.get("index") if isinstance(record, dict) else None
         if type(i) is not int or i in self.done or not 0 <= i < self.settings["prompts"]:
-            raise ValueError(f"{self.path}: line {n}: expected a record of this run, each index once")
+            raise ValueError(
+                f"{self.path}: line {n}: expected a record of this run, each index once"
+            )
         self.done.add(i)
 
     def _settings(self, record) -> dict:
         "The settings in a first line, if the run can be gone on with."
         settings = record.get("llama2_nb") if isinstance(record, dict) else None
         where = f"{self.path}: line 1: expected the settings of a run"
-        if not isinstance(settings, dict): raise ValueError(f"{where}, found none")
+        if not isinstance(settings, dict):
+            raise ValueError(f"{where}, found none")
         for name, (kind, needed) in SETTINGS.items():
             value = settings.get(name)
-            if value is None and needed: raise ValueError(f"{where}, found no {name}")
-            if value is None: continue
+            if value is None and needed:
+                raise ValueError(f"{where}, found no {name}")
+            if value is None:
+                continue
             if type(value) is not kind or kind is int and not 0 <= value <= MASK64:
                 raise ValueError(f"{where}, found {name} {value!r:.40}")
         return settings
 
     def begin(self, settings: dict) -> None:
-        "Write the first line, or compare it. Raises `ValueError` if there are records that came of other settings."
+        """Write the first line, or compare it. Raises `ValueError` if there are records that
+        came of other settings.
+        """
         if not self.done:
             self.settings = settings
             self.file.truncate(0)
             self._write(to_line({"llama2_nb": settings}))
         for name, value in settings.items():
             before = self.settings.get(name)
-            if name in ("model", "tokenizer") or value == before: continue   # a file may move; its fingerprint stays
+            # a file may move; its fingerprint stays
+            if name in ("model", "tokenizer") or value == before:
+                continue
             word = {"fingerprint": "model and vocabulary", "digest": "prompts"}.get(name)
             expected, found = (f"the {word}", "others") if word else (f"{name} {before}", value)
-            raise ValueError(f"{self.path}: expected {expected} of the run that began this file, found {found}")
+            raise ValueError(
+                f"{self.path}: expected {expected} of the run that began this file, found {found}"
+            )
 
     def append(self, records: list[dict]) -> None:
         "Add records. Raises `ValueError` if the disk is full; what was written stays good."
@@ -276,123 +396,216 @@ class Ledger:
 
     def close(self) -> None:
         "Let others write the file."
-        try: self.file.close()
-        except OSError: pass   # what the disk had no room for, and was said already
+        try:
+            self.file.close()
+        except OSError:
+            pass  # what the disk had no room for, and was said already
 
-    def __enter__(self) -> "Ledger": return self
-    def __exit__(self, *_) -> None: self.close()
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 # %% ../nbs/37_scale.ipynb #1600001e
 @contextmanager
 def ctrl_c_held_back():
     "Threads and processes that begin in here never see a Ctrl-C; this thread sees it afterwards."
-    if not hasattr(signal, "pthread_sigmask"): yield; return   # Windows
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return  # Windows
     from multiprocessing.resource_tracker import ensure_running
-    ensure_running()   # the first process would start it, and let Ctrl-C through again
+
+    ensure_running()  # the first process would start it, and let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try: yield
-    finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9A-Fa-f:.%]+\]|[\w.-]+):(\d{1,5})")   # scheme, host, port
 
-def scheduler_address(client: str | os.PathLike) -> str:   # an address, or the path of a scheduler file (.json)
+ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9A-Fa-f:.%]+\]|[\w.-]+):(\d{1,5})")  # scheme, host, port
+
+
+# an address, or the path of a scheduler file (.json)
+def scheduler_address(client: str | os.PathLike) -> str:
     "Where a scheduler says that it is. Raises `ValueError` for what can't be an address."
     where, address = f"{client}: expected a Dask scheduler, found none", str(client)
     if address.endswith(".json"):
         try:
-            with open(client, encoding="utf-8") as f: address = json.loads(f.read(2**20))["address"]
+            with open(client, encoding="utf-8") as f:
+                address = json.loads(f.read(2**20))["address"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             raise ValueError(f"{where}: expected a scheduler file with an address: {e}") from None
     if not isinstance(address, str) or not ADDRESS.fullmatch(address):
-        raise ValueError(f"{where}: expected an address such as tcp://host:8786, found {address!r:.60}")
+        raise ValueError(
+            f"{where}: expected an address such as tcp://host:8786, found {address!r:.60}"
+        )
     return address
 
-def _connect(client: str | os.PathLike):   # → a `distributed.Client`
+
+def _connect(client: str | os.PathLike):  # → a `distributed.Client`
     import distributed
+
     address = scheduler_address(client)
     try:
         scheme, host, port = ADDRESS.fullmatch(address).groups()
-        if scheme == "tls://" and not distributed.Security().get_connection_args("client").get("ssl_context"):
-            raise ValueError("expected a certificate in Dask's configuration for tls://, found none")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()   # or Dask would try twice as long
+        if scheme == "tls://" and not distributed.Security().get_connection_args("client").get(
+            "ssl_context"
+        ):
+            raise ValueError(
+                "expected a certificate in Dask's configuration for tls://, found none"
+            )
+        # or Dask would try twice as long
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         return distributed.Client(address, timeout=10, set_as_default=False)
-    except Exception as e:   # Dask's own are many
+    except Exception as e:  # Dask's own are many
         raise ValueError(f"{client}: expected a Dask scheduler, found none: {e}") from None
 
-def _start_cluster(workers: int | None):   # → a `distributed.LocalCluster`
+
+def _start_cluster(workers: int | None):  # → a `distributed.LocalCluster`
     "Processes on this machine that nobody else can use."
     import dask, distributed
-    try: security = distributed.Security.temporary()
-    except ImportError: raise ValueError("expected the package cryptography (the extra scale), found none") from None
+
+    try:
+        security = distributed.Security.temporary()
+    except ImportError:
+        raise ValueError(
+            "expected the package cryptography (the extra scale), found none"
+        ) from None
     silent = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker", "nanny")}
     with ctrl_c_held_back(), dask.config.set(silent):
         return distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", memory_limit=0, security=security,
-            silence_logs=logging.CRITICAL, dashboard_address="127.0.0.1:0", scheduler_kwargs=dict(dashboard=False))
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            memory_limit=0,
+            security=security,
+            silence_logs=logging.CRITICAL,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs=dict(dashboard=False),
+        )
+
 
 @contextmanager
 def open_client(client=None, workers: int | None = None):
-    """A Dask client: the one given; of the scheduler at an address or in a scheduler file (.json); or of `workers` new
-    processes on this machine, one for each core by default, which end with it, and which only it can reach. A scheduler
-    that is given must be trusted: it can run code here. Raises `ValueError`."""
-    try: import distributed
-    except ImportError: raise ValueError("expected the package distributed (the extra scale), found none") from None
-    if isinstance(client, distributed.Client): yield client; return
+    """A Dask client: the one given; of the scheduler at an address or in a scheduler file
+    (.json); or of `workers` new processes on this machine, one for each core by default, which
+    end with it, and which only it can reach. A scheduler that is given must be trusted: it can
+    run code here. Raises `ValueError`.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise ValueError("expected the package distributed (the extra scale), found none") from None
+    if isinstance(client, distributed.Client):
+        yield client
+        return
     if client is not None:
-        with _connect(client) as c: yield c
+        with _connect(client) as c:
+            yield c
         return
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise ValueError(f"workers: expected a whole number from 1 up, found {workers}")
-    with _start_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as c: yield c
+    with _start_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as c:
+        yield c
 
 # %% ../nbs/37_scale.ipynb #160000f2
 def check_workers(client) -> None:
     "Raises `ValueError` unless all workers have this version of llama2_nb."
-    def version() -> str:   # a function in a function travels as it is, so the worker needn't know this module
+
+    # a function in a function travels as it is, so the worker needn't know this module
+    def version() -> str:
         import llama2_nb.scale
+
         return llama2_nb.__version__
-    try: found = client.run(version)
+
+    try:
+        found = client.run(version)
     except ImportError as e:
-        raise ValueError(f"expected workers with llama2_nb {__version__}, found one without: {e}") from None
+        raise ValueError(
+            f"expected workers with llama2_nb {__version__}, found one without: {e}"
+        ) from None
     for worker, version in found.items():
-        if version == __version__: continue
-        raise ValueError(f"expected workers with llama2_nb {__version__}, found {version} on {worker}")
+        if version == __version__:
+            continue
+        raise ValueError(
+            f"expected workers with llama2_nb {__version__}, found {version} on {worker}"
+        )
 
 # %% ../nbs/37_scale.ipynb #16000022
-def outcome(future) -> Task | None:   # None: each worker that tried it died
-    "The result of a task. Raises `ValueError` for what went wrong, `CancelledError` if the scheduler is gone."
+def outcome(future) -> Task | None:  # None: each worker that tried it died
+    """The result of a task. Raises `ValueError` for what went wrong, `CancelledError` if the
+    scheduler is gone.
+    """
     from distributed import KilledWorker
-    try: return future.result()
-    except KilledWorker: return None
-    except (ValueError, CancelledError): raise
-    except Exception as e: raise ValueError(f"the cluster failed: {type(e).__name__}: {e}") from e
 
-def run_batches(client, job: Job, batches: Iterable[list[tuple[int, str]]],
-                ahead: int = 3) -> Iterator[Task]:   # so many tasks for each thread of the cluster are under way
-    "What comes of each batch, as soon as it is ready. Raises as `outcome`, and `ConnectionError` if the scheduler is gone."
+    try:
+        return future.result()
+    except KilledWorker:
+        return None
+    except (ValueError, CancelledError):
+        raise
+    except Exception as e:
+        raise ValueError(f"the cluster failed: {type(e).__name__}: {e}") from e
+
+
+def run_batches(
+    client,
+    job: Job,
+    batches: Iterable[list[tuple[int, str]]],
+    # so many tasks for each thread of the cluster are under way
+    ahead: int = 3,
+) -> Iterator[Task]:
+    """What comes of each batch, as soon as it is ready. Raises as `outcome`, and
+    `ConnectionError` if the scheduler is gone.
+    """
     from distributed import as_completed
-    batches, under_way, suspects, run, room, asked = iter(batches), {}, [], os.urandom(4).hex(), 0, -1.0
+
+    batches, under_way, suspects, run, room, asked = (
+        iter(batches),
+        {},
+        [],
+        os.urandom(4).hex(),
+        0,
+        -1.0,
+    )
+
     def submit(batch: list[tuple[int, str]]):
-        future = client.submit(write_batch, job, batch, key=f"llama2_nb-{run}-{batch[0][0]}-{len(batch)}", pure=False)
+        future = client.submit(
+            write_batch, job, batch, key=f"llama2_nb-{run}-{batch[0][0]}-{len(batch)}", pure=False
+        )
         under_way[future] = batch
         return future
-    def fill() -> list:   # no generator: `as_completed` would run it under a lock
+
+    def fill() -> list:  # no generator: `as_completed` would run it under a lock
         nonlocal room, asked
-        if time.monotonic() > asked + 1:   # a cluster may grow and shrink
+        if time.monotonic() > asked + 1:  # a cluster may grow and shrink
             room, asked = ahead * max(1, sum(client.nthreads().values())), time.monotonic()
         return [submit(batch) for batch in islice(batches, max(0, room - len(under_way)))]
+
     try:
         for future in (ready := as_completed(fill(), loop=client.loop)):
             batch = under_way.pop(future)
-            if task := outcome(future): yield task
-            else: suspects += batch
+            if task := outcome(future):
+                yield task
+            else:
+                suspects += batch
             ready.update(fill())
-        for i, prompt in suspects:   # one at a time: who dies now dies of this one
-            record = dict(index=i, prompt=prompt, seed=prompt_seed(job.seed, i), error="each worker that tried it died")
+        for i, prompt in suspects:  # one at a time: who dies now dies of this one
+            record = dict(
+                index=i,
+                prompt=prompt,
+                seed=prompt_seed(job.seed, i),
+                error="each worker that tried it died",
+            )
             yield outcome(submit([(i, prompt)])) or Task([record], "", 0.0, 0.0)
     except (CancelledError, OSError) as e:
-        raise ConnectionError(f"the scheduler is gone; give the same command again to go on ({e})") from None
-    finally: client.cancel(list(under_way))
+        raise ConnectionError(
+            f"the scheduler is gone; give the same command again to go on ({e})"
+        ) from None
+    finally:
+        client.cancel(list(under_way))
 
 # %% ../nbs/37_scale.ipynb #16000024
 def in_order(records: Iterable[dict], indices: Iterable[int]) -> Iterator[dict]:
@@ -406,28 +619,39 @@ def in_order(records: Iterable[dict], indices: Iterable[int]) -> Iterator[dict]:
             wanted = next(indices, None)
 
 # %% ../nbs/37_scale.ipynb #16000026
-def stream_many(prompts: Iterable[str], *,
-                client=None, workers: int | None = None,   # as for `open_client`
-                out: str | os.PathLike | None = None,      # a file for the records; one that is there is gone on with
-                batch_size: int = 64,                      # prompts in a task
-                ordered: bool = False,                     # in the order of the prompts, or as they are ready
-                progress: bool = False,                    # show a bar with the time that is left
-                tasks: list | None = None,                 # is given every `Task`, to see where the time went
-                seed: int | None = None,                   # of the run; None: that of the file, or from the time
-                steps: int | None = None,                  # None: that of the file, or as for `new_job`
-                **options) -> Iterator[dict]:   # index, prompt, seed, and text and cut, or error; options of `new_job`
-    "Tell each prompt that has no record in the file yet. Raises `ValueError`, nearly always before anything begins."
+def stream_many(
+    prompts: Iterable[str],
+    *,
+    client=None,
+    workers: int | None = None,  # as for `open_client`
+    # a file for the records; one that is there is gone on with
+    out: str | os.PathLike | None = None,
+    batch_size: int = 64,  # prompts in a task
+    ordered: bool = False,  # in the order of the prompts, or as they are ready
+    progress: bool = False,  # show a bar with the time that is left
+    tasks: list | None = None,  # is given every `Task`, to see where the time went
+    seed: int | None = None,  # of the run; None: that of the file, or from the time
+    steps: int | None = None,  # None: that of the file, or as for `new_job`
+    # index, prompt, seed, and text and cut, or error; options of `new_job`
+    **options,
+) -> Iterator[dict]:
+    """Tell each prompt that has no record in the file yet. Raises `ValueError`, nearly always
+    before anything begins.
+    """
     prompts, job = check_prompts(prompts), new_job(seed=seed, steps=steps, **options)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size: expected a whole number from 1 up, found {batch_size}")
-    if isinstance(client, (str, os.PathLike)): scheduler_address(client)
+    if isinstance(client, (str, os.PathLike)):
+        scheduler_address(client)
     ledger, todo = None, range(len(prompts))
     if out is not None:
         ledger = Ledger(out)
         try:
             before = ledger.settings or {}
-            if seed is None: job = replace(job, seed=before.get("seed", job.seed))
-            if steps is None: job = replace(job, steps=before.get("steps", job.steps))
+            if seed is None:
+                job = replace(job, seed=before.get("seed", job.seed))
+            if steps is None:
+                job = replace(job, steps=before.get("steps", job.steps))
             digest = hashlib.sha256(b"".join(map(to_line, prompts))).hexdigest()[:16]
             ledger.begin(job.settings() | dict(prompts=len(prompts), digest=digest))
         except BaseException:
@@ -437,78 +661,134 @@ def stream_many(prompts: Iterable[str], *,
     records = _records(job, prompts, todo, ledger, client, workers, batch_size, progress, tasks)
     return in_order(records, todo) if ordered else records
 
-def _records(job, prompts, todo, ledger, client, workers, batch_size, progress, tasks) -> Iterator[dict]:
+
+def _records(
+    job, prompts, todo, ledger, client, workers, batch_size, progress, tasks
+) -> Iterator[dict]:
     with ledger or ExitStack(), ExitStack() as stack:
-        if not todo: return
-        if client is None: load_job(job)   # compile here, or all workers would at the same time
+        if not todo:
+            return
+        if client is None:
+            load_job(job)  # compile here, or all workers would at the same time
         c = stack.enter_context(open_client(client, workers))
-        if client is not None: check_workers(c)
-        size = min(batch_size, -(-len(todo) // max(1, sum(c.nthreads().values()))))   # something for everyone
-        batches = ([(i, prompts[i]) for i in todo[at:at + size]] for at in range(0, len(todo), size))
+        if client is not None:
+            check_workers(c)
+        # something for everyone
+        size = min(batch_size, -(-len(todo) // max(1, sum(c.nthreads().values()))))
+        batches = (
+            [(i, prompts[i]) for i in todo[at : at + size]] for at in range(0, len(todo), size)
+        )
         from tqdm.auto import tqdm
+
         done = len(prompts) - len(todo)
-        bar = stack.enter_context(tqdm(total=len(prompts), initial=done, unit="text", disable=not (progress and sys.stderr)))
+        bar = stack.enter_context(
+            tqdm(
+                total=len(prompts), initial=done, unit="text", disable=not (progress and sys.stderr)
+            )
+        )
         for task in run_batches(c, job, batches):
-            if ledger: ledger.append(task.records)
-            if tasks is not None: tasks.append(task)
+            if ledger:
+                ledger.append(task.records)
+            if tasks is not None:
+                tasks.append(task)
             bar.update(len(task.records))
             yield from task.records
 
 # %% ../nbs/37_scale.ipynb #16000027
 def read_records(path: str | os.PathLike) -> list[dict]:
-    "What a run has written so far, by index; half a last line is left out. Raises `ValueError` for another file."
-    with open(path, "rb") as f: lines = f.read().split(b"\n")[1:-1]
-    try: return sorted(map(json.loads, lines), key=lambda record: record["index"])
+    """What a run has written so far, by index; half a last line is left out. Raises
+    `ValueError` for another file.
+    """
+    with open(path, "rb") as f:
+        lines = f.read().split(b"\n")[1:-1]
+    try:
+        return sorted(map(json.loads, lines), key=lambda record: record["index"])
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise ValueError(f"{path}: expected records of a run, found: {e}") from None
 
-def generate_many(prompts: Iterable[str], *, out: str | os.PathLike | None = None, **options) -> list[dict]:
-    "The records of all prompts in order, those that the file held before included; arguments as for `stream_many`."
+
+def generate_many(
+    prompts: Iterable[str], *, out: str | os.PathLike | None = None, **options
+) -> list[dict]:
+    """The records of all prompts in order, those that the file held before included; arguments
+    as for `stream_many`.
+    """
     new = list(stream_many(prompts, out=out, **options))
     return sorted(new, key=lambda record: record["index"]) if out is None else read_records(out)
 
 # %% ../nbs/37_scale.ipynb #1600003b
-LIMIT = 2**28   # characters of a file of prompts
+LIMIT = 2**28  # characters of a file of prompts
+
 
 def plain_text(text: str) -> str:
     "A text of a file as a prompt: without the byte order mark in front, and with plain line feeds."
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
-def read_text(path: str | os.PathLike,   # "-": standard input
-              limit: int = LIMIT) -> str:   # characters
-    "What a file of text holds, as `plain_text`. Raises `ValueError` for what can't be read, or is longer."
-    name, utf8 = "standard input" if path == "-" else path, dict(encoding="utf-8", errors="surrogateescape", newline="\n")
+
+def read_text(
+    path: str | os.PathLike,  # "-": standard input
+    limit: int = LIMIT,
+) -> str:  # characters
+    """What a file of text holds, as `plain_text`. Raises `ValueError` for what can't be read,
+    or is longer.
+    """
+    name, utf8 = (
+        "standard input" if path == "-" else path,
+        dict(encoding="utf-8", errors="surrogateescape", newline="\n"),
+    )
     try:
         if path != "-":
-            with open(path, **utf8) as f: text = f.read(limit + 1)
-        elif sys.stdin is None: text = ""
-        elif not hasattr(sys.stdin, "buffer"): text = sys.stdin.read(limit + 1)   # a notebook's
+            with open(path, **utf8) as f:
+                text = f.read(limit + 1)
+        elif sys.stdin is None:
+            text = ""
+        elif not hasattr(sys.stdin, "buffer"):
+            text = sys.stdin.read(limit + 1)  # a notebook's
         else:
             f = io.TextIOWrapper(sys.stdin.buffer, **utf8)
-            try: text = f.read(limit + 1)
-            finally: f.detach()   # or standard input would be closed with it
-    except OSError as e: raise ValueError(f"{name}: can't be read: {e.strerror}") from None
-    if len(text) > limit: raise ValueError(f"{name}: expected at most {limit} characters, found more")
-    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):   # as an editor's "Unicode"
+            try:
+                text = f.read(limit + 1)
+            finally:
+                f.detach()  # or standard input would be closed with it
+    except OSError as e:
+        raise ValueError(f"{name}: can't be read: {e.strerror}") from None
+    if len(text) > limit:
+        raise ValueError(f"{name}: expected at most {limit} characters, found more")
+    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # as an editor's "Unicode"
         raise ValueError(f"{name}: expected text in UTF-8, found UTF-16")
     return plain_text(text)
 
-def read_prompts(path: str | os.PathLike,      # "-": standard input, which is plain
-                 limit: int = LIMIT) -> list[str]:
-    "One prompt from each line, plain or (.jsonl) as JSON. Raises `ValueError` for what can't be read."
+
+def read_prompts(
+    path: str | os.PathLike,  # "-": standard input, which is plain
+    limit: int = LIMIT,
+) -> list[str]:
+    """One prompt from each line, plain or (.jsonl) as JSON. Raises `ValueError` for what can't
+    be read.
+    """
     text = read_text(path, limit)
     lines = text.removesuffix("\n").split("\n") if text else []
-    if not str(path).lower().endswith(".jsonl"): return lines
+    if not str(path).lower().endswith(".jsonl"):
+        return lines
     return [_parse(line, f"{path}: line {n}") for n, line in enumerate(lines, 1)]
+
 
 def _parse(line: str, where: str) -> str:
     try:
         value = json.loads(line)
-        if isinstance(value, dict): value = value["prompt"]
-        if isinstance(value, str): return value
+        if isinstance(value, dict):
+            value = value["prompt"]
+        if isinstance(value, str):
+            return value
         found = f"{value!r:.40}"
-    except json.JSONDecodeError as e: found = f"other text: {e.msg}, at character {e.pos + 1}"
-    except KeyError: found = "an object without"
-    except RecursionError: found = "one too deeply nested"
-    except ValueError as e: found = f"other text: {e}"
-    raise ValueError(f"{where}: expected a text in JSON, or an object with one as its prompt, found {found}")
+    except json.JSONDecodeError as e:
+        found = f"other text: {e.msg}, at character {e.pos + 1}"
+    except KeyError:
+        found = "an object without"
+    except RecursionError:
+        found = "one too deeply nested"
+    except ValueError as e:
+        found = f"other text: {e}"
+    raise ValueError(
+        f"{where}: expected a text in JSON, or an object with one as its prompt, found {found}"
+    )

@@ -21,147 +21,217 @@ from .checkpoint import atomic_write, open_regular
 from .config import embedded_model, other_format, parse_header
 
 # %% ../nbs/03_tokenizer.ipynb #daac8cb4
-BOS, EOS = 1, 2                                              # ids that begin and end a sequence
-SPECIAL = [b"<unk>", b"\n<s>\n", b"\n</s>\n"]                # pieces 0 to 2, as llama2.c writes them
-BYTES = [b"<0x%02X>" % byte for byte in range(256)]          # pieces 3 to 258
-MAX_FILE = 2**24                                             # bytes (16 MiB): no vocabulary is larger
+BOS, EOS = 1, 2  # ids that begin and end a sequence
+SPECIAL = [b"<unk>", b"\n<s>\n", b"\n</s>\n"]  # pieces 0 to 2, as llama2.c writes them
+BYTES = [b"<0x%02X>" % byte for byte in range(256)]  # pieces 3 to 258
+MAX_FILE = 2**24  # bytes (16 MiB): no vocabulary is larger
+
 
 class TokenizerError(ValueError):
-    "A tokenizer file that can't be used. The message names the token, what was expected and what was found."
+    """A tokenizer file that can't be used. The message names the token, what was
+    expected and what was found.
+    """
 
 # %% ../nbs/03_tokenizer.ipynb #a528467a
-def _entries(data: bytes, longest: int, vocab_size: int | None):   # yields (score, piece)
+# yields (score, piece)
+def _entries(data: bytes, longest: int, vocab_size: int | None):
     "The tokens of a file's bytes, in the order of their ids."
     position, id = 4, 0
     while position < len(data):
         if id == vocab_size:
-            raise TokenizerError(f"file: expected {vocab_size} tokens, found {len(data) - position} bytes "
-                                 "after the last one")
+            raise TokenizerError(
+                f"file: expected {vocab_size} tokens, found {len(data) - position}"
+                " bytes after the last one"
+            )
         if position + 8 > len(data):
-            raise TokenizerError(f"token {id}: expected a score and a length, found the end of the file")
+            raise TokenizerError(
+                f"token {id}: expected a score and a length, found the end of the file"
+            )
         score, length = struct.unpack_from("<fI", data, position)
-        piece = data[position + 8:position + 8 + length]
-        if score != score: raise TokenizerError(f"token {id}: expected a number as its score, found NaN")
+        piece = data[position + 8 : position + 8 + length]
+        if score != score:
+            raise TokenizerError(
+                f"token {id}: expected a number as its score, found NaN"
+            )
         if not 0 < length <= longest:
-            raise TokenizerError(f"token {id}: expected a length from 1 to max_token_length ({longest}), "
-                                 f"found {length}")
-        if len(piece) < length: raise TokenizerError(f"token {id}: expected {length} bytes of text, found "
-                                                     f"{len(piece)} before the end of the file")
+            raise TokenizerError(
+                f"token {id}: expected a length from 1 to max_token_length ({longest}),"
+                f" found {length}"
+            )
+        if len(piece) < length:
+            raise TokenizerError(
+                f"token {id}: expected {length} bytes of text, found "
+                f"{len(piece)} before the end of the file"
+            )
         yield score, piece
         position, id = position + 8 + length, id + 1
 
 # %% ../nbs/03_tokenizer.ipynb #d1d6aa0d
 def _is_oldest_format(data: bytes) -> bool:
-    "Whether the bytes are a vocabulary of the first kind: a length and a piece for each token, no scores."
+    """Whether the bytes are a vocabulary of the first kind: a length and a piece
+    for each token, no scores.
+    """
     position = 0
     while position + 4 <= len(data):
         length = struct.unpack_from("<I", data, position)[0]
-        if not 0 < length <= len(data) - position - 4: return False
+        if not 0 < length <= len(data) - position - 4:
+            return False
         position += 4 + length
     return position == len(data) > 0
 
+
 def _is_checkpoint(data: bytes) -> bool:
     "Whether the bytes begin as a llama2.c checkpoint does."
-    try: return bool(parse_header(data[:256]))
-    except ValueError: return False
+    try:
+        return bool(parse_header(data[:256]))
+    except ValueError:
+        return False
+
 
 def check_pieces(pieces: list[bytes]) -> None:
-    """Raise `TokenizerError` unless the byte tokens are where the encoder looks for them,
-    and a space is a token."""
+    """Raise `TokenizerError` unless the byte tokens are where the encoder looks for
+    them, and a space is a token.
+    """
     for id, expected in enumerate(BYTES, start=3):
         if id >= len(pieces) or pieces[id] != expected:
             found = repr(pieces[id]) if id < len(pieces) else "no such token"
-            raise TokenizerError(f"token {id}: expected the byte token {expected!r}, found {found}")
+            raise TokenizerError(
+                f"token {id}: expected the byte token {expected!r}, found {found}"
+            )
     if b" " not in pieces:
-        raise TokenizerError("vocabulary: expected the token ' ' (the dummy prefix), found none")
+        raise TokenizerError(
+            "vocabulary: expected the token ' ' (the dummy prefix), found none"
+        )
 
 # %% ../nbs/03_tokenizer.ipynb #b921490d
 def parse_vocabulary(
-    data: bytes,                      # a whole file
-    vocab_size: int | None = None,    # tokens that there must be; None: as many as there are
-) -> tuple[list[bytes], list[float]]: # pieces and scores, by id
+    data: bytes,  # a whole file
+    # tokens that there must be; None: as many as there are
+    vocab_size: int | None = None,
+) -> tuple[list[bytes], list[float]]:  # pieces and scores, by id
     "Read a tokenizer.bin and check all of it. Raises `TokenizerError`."
-    if len(data) < 4: raise TokenizerError(f"file: expected at least 4 bytes, found {len(data)}")
+    if len(data) < 4:
+        raise TokenizerError(f"file: expected at least 4 bytes, found {len(data)}")
     longest = struct.unpack_from("<I", data)[0]
     try:
         if not 0 < longest <= len(data):
-            raise TokenizerError(f"max_token_length: expected 1 to {len(data)}, found {longest}")
+            raise TokenizerError(
+                f"max_token_length: expected 1 to {len(data)}, found {longest}"
+            )
         scores, pieces = [], []
-        for score, piece in _entries(data, longest, vocab_size): scores.append(score); pieces.append(piece)
+        for score, piece in _entries(data, longest, vocab_size):
+            scores.append(score)
+            pieces.append(piece)
     except TokenizerError:
         if found := other_format(data[:256]):
-            raise TokenizerError(f"file: expected a tokenizer.bin, found {found[0]}") from None
+            raise TokenizerError(
+                f"file: expected a tokenizer.bin, found {found[0]}"
+            ) from None
         if _is_checkpoint(data):
-            raise TokenizerError("file: expected a tokenizer.bin, found a llama2.c checkpoint") from None
-        if not _is_oldest_format(data): raise
-        raise TokenizerError("file: expected scores, found a vocabulary of the oldest format, "
-                             "without them: export it again") from None
+            raise TokenizerError(
+                "file: expected a tokenizer.bin, found a llama2.c checkpoint"
+            ) from None
+        if not _is_oldest_format(data):
+            raise
+        raise TokenizerError(
+            "file: expected scores, found a vocabulary of the oldest format, "
+            "without them: export it again"
+        ) from None
     if len(pieces) < (vocab_size or 0):
         raise TokenizerError(f"file: expected {vocab_size} tokens, found {len(pieces)}")
     check_pieces(pieces)
     return pieces, scores
 
+
 def pack_vocabulary(pieces: list[bytes], scores: list[float]) -> bytes:
     "The bytes of a tokenizer.bin."
-    entries = (struct.pack("<fI", score, len(piece)) + piece for score, piece in zip(scores, pieces))
+    entries = (
+        struct.pack("<fI", score, len(piece)) + piece
+        for score, piece in zip(scores, pieces)
+    )
     return struct.pack("<I", max(map(len, pieces))) + b"".join(entries)
 
 # %% ../nbs/03_tokenizer.ipynb #1f565b38
 def find_tokenizer(
-    checkpoint: str | os.PathLike,   # path of a model file
-    vocab_size: int,                 # of that model
-) -> Path:                           # the tokenizer file beside it
+    checkpoint: str | os.PathLike,  # path of a model file
+    vocab_size: int,  # of that model
+) -> Path:  # the tokenizer file beside it
     """`tok<vocab_size>.bin` or else `tokenizer.bin` in the checkpoint's folder.
     Raises `TokenizerError` if neither is there."""
     names = f"tok{vocab_size}.bin", "tokenizer.bin"
     for name in names:
-        if (path := Path(checkpoint).parent / name).exists(): return path
-    raise TokenizerError(f"{checkpoint}: expected {names[0]} or {names[1]} beside it, found neither")
+        if (path := Path(checkpoint).parent / name).exists():
+            return path
+    raise TokenizerError(
+        f"{checkpoint}: expected {names[0]} or {names[1]} beside it, found neither"
+    )
 
 # %% ../nbs/03_tokenizer.ipynb #3627b6ab
 def merge_pairs(
-    parts: list[bytes],            # a text, cut into characters or bytes
-    rank: dict[bytes, float],      # piece → minus its score: the lowest is merged first
-) -> list[bytes]:                  # the same text in fewer, longer pieces
-    "Join the adjacent pair of lowest rank, the leftmost at a tie, until no pair is in the vocabulary."
+    parts: list[bytes],  # a text, cut into characters or bytes
+    rank: dict[bytes, float],  # piece → minus its score: the lowest is merged first
+) -> list[bytes]:  # the same text in fewer, longer pieces
+    """Join the adjacent pair of lowest rank, the leftmost at a tie, until no pair
+    is in the vocabulary.
+    """
     n, parts = len(parts), list(parts)
-    left, right = list(range(-1, n - 1)), list(range(1, n + 1))            # neighbours of each place
+    # neighbours of each place
+    left, right = list(range(-1, n - 1)), list(range(1, n + 1))
     # of the pair that begins at each place
     ranks = [rank.get(a + b) for a, b in zip(parts, parts[1:])] + [None]
     heap = [(r, i) for i, r in enumerate(ranks) if r is not None]
     heapq.heapify(heap)
     while heap:
         r, i = heapq.heappop(heap)
-        if ranks[i] != r: continue                         # stale: this pair was changed by another merge
+        if ranks[i] != r:
+            continue  # stale: this pair was changed by another merge
         j = right[i]
         parts[i], parts[j], ranks[j] = parts[i] + parts[j], None, None
         right[i] = right[j]
-        if right[i] < n: left[right[i]] = i
-        for k in (left[i], i):                             # the two pairs that the new piece is part of
-            if k < 0: continue
+        if right[i] < n:
+            left[right[i]] = i
+        for k in (left[i], i):  # the two pairs that the new piece is part of
+            if k < 0:
+                continue
             ranks[k] = rank.get(parts[k] + parts[right[k]]) if right[k] < n else None
-            if ranks[k] is not None: heapq.heappush(heap, (ranks[k], k))
+            if ranks[k] is not None:
+                heapq.heappush(heap, (ranks[k], k))
     return [part for part in parts if part is not None]
 
 # %% ../nbs/03_tokenizer.ipynb #bc7d79f3
-_BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")      # anything else in angle brackets is text
-_CHARACTERS = re.compile(rb"(?s).[\x80-\xbf]{0,3}")   # a leading byte and its continuation bytes
+_BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")  # anything else in angle brackets is text
+# a leading byte and its continuation bytes
+_CHARACTERS = re.compile(rb"(?s).[\x80-\xbf]{0,3}")
+
 
 class StreamDecoder:
-    "Turns token ids into text, one at a time. Bytes of an unfinished character wait inside."
+    """Turns token ids into text, one at a time. Bytes of an unfinished character
+    wait inside.
+    """
 
     def __init__(self, tokenizer: "Tokenizer"):
-        self._pieces, self._silent, self._bos = tokenizer.pieces, tokenizer.silent, tokenizer.bos
+        self._pieces, self._silent, self._bos = (
+            tokenizer.pieces,
+            tokenizer.silent,
+            tokenizer.bos,
+        )
         self._previous = None
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")   # what is no UTF-8 becomes U+FFFD
+        # what is no UTF-8 becomes U+FFFD
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, id: int) -> str:   # the text that is complete now, perhaps none
-        "Take the next token. Raises `ValueError` for an id that is not in the vocabulary."
+    def push(self, id: int) -> str:  # the text that is complete now, perhaps none
+        """Take the next token. Raises `ValueError` for an id that is not in the
+        vocabulary.
+        """
         if not 0 <= id < len(self._pieces):
-            raise ValueError(f"token id: expected 0 to {len(self._pieces) - 1}, found {id}")
+            raise ValueError(
+                f"token id: expected 0 to {len(self._pieces) - 1}, found {id}"
+            )
         piece = b"" if id in self._silent else self._pieces[id]
-        if self._previous == self._bos and piece[:1] == b" ": piece = piece[1:]
-        if match := _BYTE.fullmatch(piece): piece = bytes([int(match[1], 16)])
+        if self._previous == self._bos and piece[:1] == b" ":
+            piece = piece[1:]
+        if match := _BYTE.fullmatch(piece):
+            piece = bytes([int(match[1], 16)])
         self._previous = id
         return self._utf8.decode(piece)
 
@@ -171,58 +241,88 @@ class StreamDecoder:
 
 # %% ../nbs/03_tokenizer.ipynb #d75ff1c0
 class Tokenizer:
-    "A vocabulary: cuts text into token ids, exactly as llama2.c does, and joins them again."
-    bos = BOS                   # the id that begins a text; a vocabulary of chapter 41 has others
-    stops = frozenset({BOS})    # ids before which a text ends
-    silent = frozenset({BOS})   # ids that write nothing
+    """A vocabulary: cuts text into token ids, exactly as llama2.c does, and joins
+    them again.
+    """
+
+    bos = BOS  # the id that begins a text; a vocabulary of chapter 41 has others
+    stops = frozenset({BOS})  # ids before which a text ends
+    silent = frozenset({BOS})  # ids that write nothing
 
     def __init__(self, pieces: list[bytes], scores: list[float]):
         check_pieces(pieces)
         if len(scores) != len(pieces) or any(s != s for s in scores):
-            raise TokenizerError(f"scores: expected {len(pieces)} numbers, found {len(scores)}, or NaN among them")
+            raise TokenizerError(
+                f"scores: expected {len(pieces)} numbers, found {len(scores)}, or NaN"
+                " among them"
+            )
         self.pieces, self.scores = pieces, scores
         numbered = [(piece, id) for id, piece in enumerate(pieces)][::-1]
         # the same piece twice: the lowest id, but a byte is always its own token
-        self._ids = dict(numbered) | {piece: 3 + byte for byte, piece in enumerate(BYTES)}
+        self._ids = dict(numbered) | {
+            piece: 3 + byte for byte, piece in enumerate(BYTES)
+        }
         # llama2.c merges nothing below
-        self._rank = {piece: -scores[id] for piece, id in numbered if scores[id] > -1e10}
+        self._rank = {
+            piece: -scores[id] for piece, id in numbered if scores[id] > -1e10
+        }
 
     @classmethod
-    def open(cls, path: str | os.PathLike, vocab_size: int | None = None) -> "Tokenizer":
-        "Read a tokenizer.bin; with `vocab_size`, of exactly so many tokens. Raises `TokenizerError`."
+    def open(
+        cls, path: str | os.PathLike, vocab_size: int | None = None
+    ) -> "Tokenizer":
+        """Read a tokenizer.bin; with `vocab_size`, of exactly so many tokens.
+        Raises `TokenizerError`.
+        """
         with open_regular(path, TokenizerError) as f:
             try:
                 if (size := os.fstat(f.fileno()).st_size) > MAX_FILE:
-                    raise TokenizerError(f"file: expected a vocabulary of at most {MAX_FILE} bytes, "
-                                         f"found {size}")
+                    raise TokenizerError(
+                        f"file: expected a vocabulary of at most {MAX_FILE} bytes, "
+                        f"found {size}"
+                    )
                 return cls(*parse_vocabulary(f.read(), vocab_size))
-            except TokenizerError as e: raise TokenizerError(f"{path}: {e}") from None
-            except OSError as e: raise TokenizerError(f"{path}: can't be read: {e}") from None
+            except TokenizerError as e:
+                raise TokenizerError(f"{path}: {e}") from None
+            except OSError as e:
+                raise TokenizerError(f"{path}: can't be read: {e}") from None
 
     def write(self, path: str | os.PathLike) -> None:
         "Write a tokenizer.bin, atomically."
-        with atomic_write(path) as f: f.write(pack_vocabulary(self.pieces, self.scores))
+        with atomic_write(path) as f:
+            f.write(pack_vocabulary(self.pieces, self.scores))
 
     @property
-    def vocab_size(self) -> int: "Number of pieces."; return len(self.pieces)
+    def vocab_size(self) -> int:
+        "Number of pieces."
+        return len(self.pieces)
 
-    def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:   # token ids
+    # token ids
+    def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:
         "Cut a text into tokens; one that is not empty gets a space in front."
         return [BOS] * bos + self.merge(text) + [EOS] * eos
 
-    def merge(self, text: str, prefix: bool = True) -> list[int]:   # prefix: a space in front
+    # prefix: a space in front
+    def merge(self, text: str, prefix: bool = True) -> list[int]:
         "The tokens of a text, without those that begin and end one."
-        data = text.encode("utf-8", "surrogateescape")   # bytes of a command line that were no UTF-8 stay so
+        # bytes of a command line that were no UTF-8 stay so
+        data = text.encode("utf-8", "surrogateescape")
         parts = [b" "] if data and prefix else []
         for character in _CHARACTERS.findall(data):
-            if character in self._ids: parts.append(character)
-            else: parts += [BYTES[byte] for byte in character]
+            if character in self._ids:
+                parts.append(character)
+            else:
+                parts += [BYTES[byte] for byte in character]
         return [self._ids[part] for part in merge_pairs(parts, self._rank)]
 
-    def decoder(self) -> StreamDecoder: "To decode one token at a time."; return StreamDecoder(self)
+    def decoder(self) -> StreamDecoder:
+        "To decode one token at a time."
+        return StreamDecoder(self)
 
     def decode(self, ids: Iterable[int]) -> str:
-        "Join tokens to text: BOS writes nothing and takes one space from the token behind it."
+        """Join tokens to text: BOS writes nothing and takes one space from the
+        token behind it.
+        """
         decoder = self.decoder()
         return "".join([decoder.push(id) for id in ids]) + decoder.flush()
 
@@ -230,49 +330,83 @@ class Tokenizer:
 # a word or a run of punctuation, each with the space before it; or white space
 WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")
 
+
 def _pairs(parts: list[bytes]) -> list[bytes]:
     "Joined texts of the adjacent pairs of a word; byte tokens are never part of one."
-    return [a + b for a, b in zip(parts, parts[1:]) if not (_BYTE.fullmatch(a) or _BYTE.fullmatch(b))]
+    return [
+        a + b
+        for a, b in zip(parts, parts[1:])
+        if not (_BYTE.fullmatch(a) or _BYTE.fullmatch(b))
+    ]
+
 
 def learn_merges(
-    words: Counter,          # word → how often it occurs
-    characters: set[str],    # those that are tokens; others stay bytes
-    n: int,                  # how many pieces to learn
-) -> list[bytes]:            # the pieces, best first
+    words: Counter,  # word → how often it occurs
+    characters: set[str],  # those that are tokens; others stay bytes
+    n: int,  # how many pieces to learn
+) -> list[bytes]:  # the pieces, best first
     """Byte-pair encoding: find the most frequent pair, make it a piece, again and again
     (Sennrich et al. 2016)."""
-    cut = {w: [p for c in w for p in ([c.encode()] if c in characters else [BYTES[b] for b in c.encode()])]
-           for w in words}
-    count, where = Counter(), defaultdict(set)   # joined pair → occurrences, words that have it
+    cut = {
+        w: [
+            p
+            for c in w
+            for p in (
+                [c.encode()] if c in characters else [BYTES[b] for b in c.encode()]
+            )
+        ]
+        for w in words
+    }
+    # joined pair → occurrences, words that have it
+    count, where = Counter(), defaultdict(set)
     for word, parts in cut.items():
-        for pair in _pairs(parts): count[pair] += words[word]; where[pair].add(word)
+        for pair in _pairs(parts):
+            count[pair] += words[word]
+            where[pair].add(word)
     rank = {}
     while len(rank) < n and count:
         # the text breaks ties, so every run learns the same
         best = min(count, key=lambda pair: (-count[pair], pair))
-        if count[best] < 2: break
+        if count[best] < 2:
+            break
         rank[best] = float(len(rank))
         for word in where[best]:
-            for pair in _pairs(cut[word]): count[pair] -= words[word]
+            for pair in _pairs(cut[word]):
+                count[pair] -= words[word]
             cut[word] = merge_pairs(cut[word], rank)
-            for pair in _pairs(cut[word]): count[pair] += words[word]; where[pair].add(word)
+            for pair in _pairs(cut[word]):
+                count[pair] += words[word]
+                where[pair].add(word)
         del count[best], where[best]
     return list(rank)
 
 # %% ../nbs/03_tokenizer.ipynb #5edf7754
 def train_vocabulary(
     texts: Iterable[str],
-    vocab_size: int,       # tokens in all: 259 fixed ones, the learned pieces, the characters
-) -> Tokenizer:            # fewer tokens if the texts have not so many pairs
-    "Learn a vocabulary from texts. Raises `ValueError` if there is no room for their characters."
+    # tokens in all: 259 fixed ones, the learned pieces, the characters
+    vocab_size: int,
+) -> Tokenizer:  # fewer tokens if the texts have not so many pairs
+    """Learn a vocabulary from texts. Raises `ValueError` if there is no room for
+    their characters.
+    """
     words = Counter(word for text in texts for word in WORDS.findall(text))
     characters = Counter({" ": 1})
     for word, n in words.items():
         for c in word:
-            if c.isprintable(): characters[c] += n   # a line feed stays a byte token, as in Llama 2
+            # a line feed stays a byte token, as in Llama 2
+            if c.isprintable():
+                characters[c] += n
     room = vocab_size - 259 - len(characters)
-    if room < 0: raise ValueError(f"vocab_size: expected at least {259 + len(characters)} for these "
-                                  f"texts, found {vocab_size}")
-    ranked = [c for c, _ in sorted(characters.items(), key=lambda item: (-item[1], item[0]))]
+    if room < 0:
+        raise ValueError(
+            f"vocab_size: expected at least {259 + len(characters)} for these "
+            f"texts, found {vocab_size}"
+        )
+    ranked = [
+        c for c, _ in sorted(characters.items(), key=lambda item: (-item[1], item[0]))
+    ]
     learned = learn_merges(words, set(ranked), room) + [c.encode() for c in ranked]
-    return Tokenizer(SPECIAL + BYTES + learned, [0.0] * 259 + [-float(i) for i in range(len(learned))])
+    return Tokenizer(
+        SPECIAL + BYTES + learned,
+        [0.0] * 259 + [-float(i) for i in range(len(learned))],
+    )

@@ -23,200 +23,288 @@ from .rope import rope_cos_sin, rope_frequencies, rotate
 
 # %% ../nbs/07_transformer.ipynb #5a1d0c02
 def linear(
-    x: np.ndarray,   # (T, columns)
-    w: np.ndarray,   # (rows, columns)
-) -> np.ndarray:     # (T, rows)
+    x: np.ndarray,  # (T, columns)
+    w: np.ndarray,  # (rows, columns)
+) -> np.ndarray:  # (T, rows)
     "x @ w.T"
-    if not isinstance(w, np.ndarray): return x @ w.T   # of other types, their own product
-    T, work = len(x), len(x) * w.size                  # multiply-adds
+    # of other types, their own product
+    if not isinstance(w, np.ndarray):
+        return x @ w.T
+    T, work = len(x), len(x) * w.size  # multiply-adds
     if T == 1 and work > 2**16:
-        return np.vecdot(w, x[0])[None] if work <= 2**22 else product_in_parts(x, w, 2**22)
-    return product_in_parts(x, w, 2**22) if work > 2**22 and BLAS.is_limited() else x @ w.T
+        return (
+            np.vecdot(w, x[0])[None] if work <= 2**22 else product_in_parts(x, w, 2**22)
+        )
+    return (
+        product_in_parts(x, w, 2**22) if work > 2**22 and BLAS.is_limited() else x @ w.T
+    )
 
 # %% ../nbs/07_transformer.ipynb #7b1a0002
 def part_size(
-    T: int,         # rows of x
-    rows: int,      # of w
+    T: int,  # rows of x
+    rows: int,  # of w
     columns: int,
-) -> int:           # so many rows of w make a part; the number of cores has no say
+) -> int:  # so many rows of w make a part; the number of cores has no say
     "How a large product is cut."
-    if T == 1: return max(1, 2**19 // columns)          # 2 MB, read in storage order
-    parts = min(16, T * rows * columns // 2**22 + 1)    # at most 16, since each reads all of x
+    if T == 1:
+        return max(1, 2**19 // columns)  # 2 MB, read in storage order
+    # at most 16, since each reads all of x
+    parts = min(16, T * rows * columns // 2**22 + 1)
     return -(-rows // (16 * parts)) * 16
 
+
 def product_in_parts(
-    x: np.ndarray,     # (T, columns)
-    w: np.ndarray,     # (rows, columns)
-    pays: int,         # for so many multiply-adds, one more thread
-) -> np.ndarray:       # (T, rows)
+    x: np.ndarray,  # (T, columns)
+    w: np.ndarray,  # (rows, columns)
+    pays: int,  # for so many multiply-adds, one more thread
+) -> np.ndarray:  # (T, rows)
     "x @ w.T, by several threads."
     out = np.empty((len(x), len(w)), np.result_type(x, w))
     n = part_size(len(x), *w.shape)
 
     def compute(start: int) -> None:
         rows = slice(start, start + n)
-        if len(x) == 1: np.vecdot(w[rows], x[0], out=out[0, rows])
-        else: np.matmul(x, w[rows].T, out=out[:, rows])
+        if len(x) == 1:
+            np.vecdot(w[rows], x[0], out=out[0, rows])
+        else:
+            np.matmul(x, w[rows].T, out=out[:, rows])
 
     HELPERS.share(compute, list(range(0, len(w), n)), len(x) * w.size // pays)
     return out
+
 
 class Helpers:
     "Threads that compute parts of a product. Nothing here is ever locked."
 
     def __init__(self):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.most = min(cores, 8) - 1   # the caller is a thread, too
-        self.calls = SimpleQueue()      # of (compute, parts, done)
-        self.alive = []                 # of each helper, its thread
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        self.most = min(cores, 8) - 1  # the caller is a thread, too
+        self.calls = SimpleQueue()  # of (compute, parts, done)
+        self.alive = []  # of each helper, its thread
 
     def share(self, compute, parts: list, wanted: int) -> None:
-        "Call `compute(part)` for all parts, in this thread and in up to `wanted` helpers."
+        """Call `compute(part)` for all parts, in this thread and in up to `wanted`
+        helpers.
+        """
         n, own, done = len(parts), 0, SimpleQueue()
         wanted = min(wanted, self.most, n - 1)
         try:
-            if len(self.alive) < wanted: self.start(wanted)
-            for _ in range(wanted): self.calls.put((compute, parts, done))
+            if len(self.alive) < wanted:
+                self.start(wanted)
+            for _ in range(wanted):
+                self.calls.put((compute, parts, done))
             while parts:
-                try: part = parts.pop()
-                except IndexError: break   # a helper was faster
+                try:
+                    part = parts.pop()
+                except IndexError:
+                    break  # a helper was faster
                 own += 1
                 compute(part)
             for _ in range(n - own):
-                if error := done.get(): raise error
+                if error := done.get():
+                    raise error
         except BaseException:
-            parts.clear()   # helpers needn't go on
+            parts.clear()  # helpers needn't go on
             raise
 
     def start(self, wanted: int) -> None:
         "Begin the helpers that are missing. None, if the system has no thread to give."
         try:
-            for _ in range(wanted - len(self.alive)): _thread.start_new_thread(self.serve, (self.calls,))
-        except RuntimeError: pass   # too many threads, or the interpreter is shutting down
+            for _ in range(wanted - len(self.alive)):
+                _thread.start_new_thread(self.serve, (self.calls,))
+        # too many threads, or the interpreter is shutting down
+        except RuntimeError:
+            pass
 
     def serve(self, calls: SimpleQueue) -> None:
-        "A helper's life: compute parts of a call, as long as there are some, and wait for the next call."
-        if len(self.alive) >= self.most: return    # two calls began the same one
+        """A helper's life: compute parts of a call, as long as there are some, and
+        wait for the next call.
+        """
+        if len(self.alive) >= self.most:
+            return  # two calls began the same one
         self.alive.append(_thread.get_ident())
         while True:
             compute, parts, done = calls.get()
             while parts:
-                try: part = parts.pop()
-                except IndexError: break
-                try: compute(part)
-                except BaseException as e: done.put(e)
-                else: done.put(None)
-            del compute, parts, done   # or the arrays of a call would live until the next
+                try:
+                    part = parts.pop()
+                except IndexError:
+                    break
+                try:
+                    compute(part)
+                except BaseException as e:
+                    done.put(e)
+                else:
+                    done.put(None)
+            # or the arrays of a call would live until the next
+            del compute, parts, done
+
 
 HELPERS = Helpers()
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=HELPERS.__init__)   # threads stay in the parent
+# threads stay in the parent
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=HELPERS.__init__)
 
 # %% ../nbs/07_transformer.ipynb #7b1a0003
 class Library:
     "An OpenBLAS that is loaded, and whose threads serve the whole process."
 
-    def __init__(self, found, name: str):   # of threadpoolctl; with a %s for "get" or "set"
+    # of threadpoolctl; with a %s for "get" or "set"
+    def __init__(self, found, name: str):
         self.get_num_threads = getattr(found.dynlib, name % "get")
         self.set_num_threads = getattr(found.dynlib, name % "set")
 
+
 def find_blas() -> list[Library]:
-    """NumPy's, if its threads are of this kind, as in NumPy's own packages. MKL's, Accelerate's and those of OpenMP,
-    which belong to the thread that calls, are left alone."""
-    from threadpoolctl import ThreadpoolController   # here, since it takes 10 ms to import
-    names = [f"{a}openblas_%s_num_threads{b}" for a in ("", "scipy_") for b in ("", "64_", "_64")]
-    return [Library(found, name) for found in ThreadpoolController().select(internal_api="openblas").lib_controllers
-            if found.threading_layer == "pthreads" for name in names if hasattr(found.dynlib, name % "set")]
+    """NumPy's, if its threads are of this kind, as in NumPy's own packages. MKL's,
+    Accelerate's and those of OpenMP, which belong to the thread that calls, are
+    left alone.
+    """
+    # here, since it takes 10 ms to import
+    from threadpoolctl import ThreadpoolController
+
+    names = [
+        f"{a}openblas_%s_num_threads{b}"
+        for a in ("", "scipy_")
+        for b in ("", "64_", "_64")
+    ]
+    return [
+        Library(found, name)
+        for found in ThreadpoolController()
+        .select(internal_api="openblas")
+        .lib_controllers
+        if found.threading_layer == "pthreads"
+        for name in names
+        if hasattr(found.dynlib, name % "set")
+    ]
+
 
 class OneBlasThread:
-    """While threads are between `enter` and `leave`, BLAS has one thread; then again as many as before.
-    An interrupt in `leave` can postpone that to the end of the next pass."""
+    """While threads are between `enter` and `leave`, BLAS has one thread; then
+    again as many as before. An interrupt in `leave` can postpone that to the end of
+    the next pass.
+    """
 
     def __init__(self):
-        self.libraries = None   # found at the first pass
-        self.inside = {}        # thread → {library: the number of threads that this one took away}
-        self.before = {}        # a key of its own → (library, number of threads to give back)
+        self.libraries = None  # found at the first pass
+        # thread → {library: the number of threads that this one took away}
+        self.inside = {}
+        self.before = {}  # a key of its own → (library, number of threads to give back)
 
     def enter(self) -> None:
         "Take all BLAS threads but one away, until `leave`."
-        if self.libraries is None: self.libraries = find_blas()
+        if self.libraries is None:
+            self.libraries = find_blas()
         mine = self.inside.setdefault(_thread.get_ident(), {})
         for library in self.libraries:
             if (n := library.get_num_threads()) > 1:
-                mine[library] = n   # first: who is interrupted now still gives it back
+                mine[library] = n  # first: who is interrupted now still gives it back
                 library.set_num_threads(1)
 
-    def is_limited(self) -> bool: "Is this thread between the two?"; return _thread.get_ident() in self.inside
+    def is_limited(self) -> bool:
+        "Is this thread between the two?"
+        return _thread.get_ident() in self.inside
 
     def leave(self) -> None:
-        "This thread needs no limit any more; the last one to say so gives the threads back."
+        """This thread needs no limit any more; the last one to say so gives the
+        threads back.
+        """
         me = _thread.get_ident()
-        for entry in self.inside.get(me, {}).items(): self.before[object()] = entry
+        for entry in self.inside.get(me, {}).items():
+            self.before[object()] = entry
         self.inside.pop(me, None)
-        if not self.inside: self.give_back()
+        if not self.inside:
+            self.give_back()
 
     def give_back(self) -> None:
         "Let BLAS have as many threads as before."
         for key in list(self.before):
-            library, n = self.before.get(key, (None, 0))   # another thread may have done it
-            if library and library.get_num_threads() == 1: library.set_num_threads(n)
-            self.before.pop(key, None)   # last, for the same reason
+            # another thread may have done it
+            library, n = self.before.get(key, (None, 0))
+            if library and library.get_num_threads() == 1:
+                library.set_num_threads(n)
+            self.before.pop(key, None)  # last, for the same reason
 
     def after_fork(self) -> None:
         "In a child, no thread but this one is in a pass."
         for mine in list(self.inside.values()):
-            for entry in mine.items(): self.before[object()] = entry
+            for entry in mine.items():
+                self.before[object()] = entry
         self.inside.clear()
         self.give_back()
 
+
 BLAS = OneBlasThread()
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=BLAS.after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=BLAS.after_fork)
 
 # %% ../nbs/07_transformer.ipynb #79fc043d
 def attention_half(
-    x: np.ndarray,                        # (T, dim) the residual stream
-    w: Weights, layer: int, cache: KVCache | KVCaches,
-    cos: np.ndarray, sin: np.ndarray,     # (T, 1, head_size / 2) angles of these T positions
-    keep,                                 # keep(name, value) is told every intermediate value
-) -> np.ndarray:                          # (T, dim) what attention adds to the stream
+    x: np.ndarray,  # (T, dim) the residual stream
+    w: Weights,
+    layer: int,
+    cache: KVCache | KVCaches,
+    # (T, 1, head_size / 2) angles of these T positions
+    cos: np.ndarray,
+    sin: np.ndarray,
+    keep,  # keep(name, value) is told every intermediate value
+) -> np.ndarray:  # (T, dim) what attention adds to the stream
     "Normalise, ask all earlier positions, mix the heads."
     c, T = cache.config, len(x)
     h = rmsnorm(x, w.rms_att_weight[layer], c.norm_eps)
     q = linear(h, w.wq[layer]).reshape(T, c.n_heads, c.head_size)
     k = linear(h, w.wk[layer]).reshape(T, c.n_kv_heads, c.head_size)
     v = linear(h, w.wv[layer]).reshape(T, c.n_kv_heads, c.head_size)
-    keep("q", q); keep("k", k); keep("v", v)
+    keep("q", q)
+    keep("k", k)
+    keep("v", v)
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     attend = attention_many if isinstance(cache, KVCaches) else attention
     heads, weights = attend(q, *cache.append(layer, k, v))
     out = linear(heads.reshape(T, c.q_dim), w.wo[layer])
-    keep("q_turned", q); keep("k_turned", k); keep("att", weights); keep("heads", heads); keep("att_out", out)
+    keep("q_turned", q)
+    keep("k_turned", k)
+    keep("att", weights)
+    keep("heads", heads)
+    keep("att_out", out)
     return out
 
 # %% ../nbs/07_transformer.ipynb #ac50b985
 def ffn_half(
-    x: np.ndarray,             # (T, dim) the residual stream
-    w: Weights, layer: int,
-    keep,                      # keep(name, value)
-    eps: float = 1e-5,         # of RMSNorm
-) -> np.ndarray:               # (T, dim) what the feed-forward network adds to the stream
+    x: np.ndarray,  # (T, dim) the residual stream
+    w: Weights,
+    layer: int,
+    keep,  # keep(name, value)
+    eps: float = 1e-5,  # of RMSNorm
+) -> np.ndarray:  # (T, dim) what the feed-forward network adds to the stream
     "Normalise, widen, gate, narrow: w2(silu(w1 h) · w3 h)."
     h = rmsnorm(x, w.rms_ffn_weight[layer], eps)
     gate, value = linear(h, w.w1[layer]), linear(h, w.w3[layer])
     hidden = swiglu(gate, value)
     out = linear(hidden, w.w2[layer])
-    keep("gate", gate); keep("value", value); keep("hidden", hidden); keep("ffn_out", out)
+    keep("gate", gate)
+    keep("value", value)
+    keep("hidden", hidden)
+    keep("ffn_out", out)
     return out
 
 # %% ../nbs/07_transformer.ipynb #0252390c
 def run_blocks(
     w: Weights,
-    tokens: np.ndarray,        # (T,) ids
-    cache: KVCache | KVCaches, # advanced by T, or each of its T sessions by 1
-    frequencies: np.ndarray,   # (head_size / 2,) of RoPE
-    keep,                      # keep(name, value)
-) -> np.ndarray:               # (T, dim) after the last norm
+    tokens: np.ndarray,  # (T,) ids
+    cache: KVCache | KVCaches,  # advanced by T, or each of its T sessions by 1
+    frequencies: np.ndarray,  # (head_size / 2,) of RoPE
+    keep,  # keep(name, value)
+) -> np.ndarray:  # (T, dim) after the last norm
     "Embedding, every block, and the last norm."
-    (cos, sin), eps = rope_cos_sin(cache.positions(len(tokens)), frequencies), cache.config.norm_eps
+    (cos, sin), eps = (
+        rope_cos_sin(cache.positions(len(tokens)), frequencies),
+        cache.config.norm_eps,
+    )
     x = w.token_embedding_table[tokens]
     keep("embedding", x)
     for layer in range(cache.config.n_layers):
@@ -228,52 +316,96 @@ def run_blocks(
     return rmsnorm(x, w.rms_final_weight, eps)
 
 # %% ../nbs/07_transformer.ipynb #c6d38e4e
-def check_tokens(tokens, cache: KVCache | KVCaches, c: Config) -> np.ndarray:   # (T,) ids that can be used as an index
-    "The tokens as an array, if they and the cache fit the model and there is room. Raises `ValueError`."
+# (T,) ids that can be used as an index
+def check_tokens(tokens, cache: KVCache | KVCaches, c: Config) -> np.ndarray:
+    """The tokens as an array, if they and the cache fit the model and there is
+    room. Raises `ValueError`.
+    """
     tokens = np.asarray(tokens)
     if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
-        raise ValueError("tokens: expected a list of whole numbers, "
-                         f"found shape {tokens.shape} of {tokens.dtype}")
+        raise ValueError(
+            "tokens: expected a list of whole numbers, "
+            f"found shape {tokens.shape} of {tokens.dtype}"
+        )
     ids = tokens.tolist()
     if ids and not (0 <= min(ids) and max(ids) < c.vocab_size):
-        raise ValueError(f"tokens: expected ids from 0 to {c.vocab_size - 1}, found {min(ids)} to {max(ids)}")
+        raise ValueError(
+            f"tokens: expected ids from 0 to {c.vocab_size - 1}, found {min(ids)} to"
+            f" {max(ids)}"
+        )
     if cache.config is not c and cache.config != c:
-        raise ValueError("cache: expected one of this model (new_cache), found one of another")
+        raise ValueError(
+            "cache: expected one of this model (new_cache), found one of another"
+        )
     need = len(tokens)
     if isinstance(cache, KVCaches):
         need = 1
         if len(tokens) != len(cache.sessions):
-            raise ValueError(f"tokens: expected {len(cache.sessions)}, one for each session, found {len(tokens)}")
+            raise ValueError(
+                f"tokens: expected {len(cache.sessions)}, one for each session, found"
+                f" {len(tokens)}"
+            )
     if need > cache.room:
-        raise ValueError(f"cache: expected room for {need} positions, found {cache.room} left of {c.seq_len}")
+        raise ValueError(
+            f"cache: expected room for {need} positions, found {cache.room} left of"
+            f" {c.seq_len}"
+        )
     return tokens.astype(np.intp)
 
 # %% ../nbs/07_transformer.ipynb #174a3cb9
-COMPILED_PARAMETERS = 10_000_000   # smaller models have told their story before Numba is imported
+# smaller models have told their story before Numba is imported
+COMPILED_PARAMETERS = 10_000_000
 
-def choose_backend(backend: str, c: Config) -> str:   # "numpy" or "numba"
-    "What a backend's name means for a model. Raises `ValueError` for another name, or without Numba."
+
+def choose_backend(backend: str, c: Config) -> str:  # "numpy" or "numba"
+    """What a backend's name means for a model. Raises `ValueError` for another
+    name, or without Numba.
+    """
     if backend not in ("auto", "numpy", "numba"):
-        raise ValueError(f"backend: expected 'auto', 'numba' or 'numpy', found {backend!r}")
+        raise ValueError(
+            f"backend: expected 'auto', 'numba' or 'numpy', found {backend!r}"
+        )
     installed = backend != "numpy" and find_spec("numba") is not None
     if backend == "numba" and not installed:
-        raise ValueError("backend: expected the package numba for 'numba' (the extra fast), found none")
-    if backend == "auto": backend = "numba" if installed and count_parameters(c) >= COMPILED_PARAMETERS else "numpy"
+        raise ValueError(
+            "backend: expected the package numba for 'numba' (the extra fast), found"
+            " none"
+        )
+    if backend == "auto":
+        backend = (
+            "numba"
+            if installed and count_parameters(c) >= COMPILED_PARAMETERS
+            else "numpy"
+        )
     return backend
 
 # %% ../nbs/07_transformer.ipynb #9546fb14
-CHUNK = 256   # positions that go through the blocks together; bounds the memory of a long prompt
+# positions that go through the blocks together; bounds the memory of a long prompt
+CHUNK = 256
+
 
 class Transformer:
     "A Llama: its weights, and the way of a token through them."
 
-    def __init__(self, ckpt: Checkpoint,         # or whatever else has a config and weights, as a `Folder` of chapter 40
-                 backend: str = "numpy",         # "numpy", "numba", or "auto": what pays, of what is installed
-                 threads: int | None = None):    # of Numba; None: by the size of the model
+    # or whatever else has a config and weights, as a `Folder` of chapter 40
+    def __init__(
+        self,
+        ckpt: Checkpoint,
+        # "numpy", "numba", or "auto": what pays, of what is installed
+        backend: str = "numpy",
+        # of Numba; None: by the size of the model
+        threads: int | None = None,
+    ):
         self.config, self.weights = ckpt.config, ckpt.weights
-        self.backend, self.kernels, c = choose_backend(backend, self.config), None, self.config
+        self.backend, self.kernels, c = (
+            choose_backend(backend, self.config),
+            None,
+            self.config,
+        )
         if self.backend == "numba":
-            from llama2_nb.compiled.kernels import Kernels   # chapter 31: the same, compiled
+            # chapter 31: the same, compiled
+            from llama2_nb.compiled.kernels import Kernels
+
             self.kernels = Kernels(self.config, self.weights, threads)
         self._frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
 
@@ -285,35 +417,67 @@ class Transformer:
         "Room for up to n sessions that write side by side; none is at work yet."
         return KVCaches(self.config, n)
 
-    def forward(self,
-                tokens,                    # (T,) token ids; the positions after those in the cache
-                cache: KVCache | KVCaches, # of one session; or of T sessions, which get a token each
-                *,
-                last_only: bool = False,   # the logits of the last position alone, as writing needs them
-                trace: dict | None = None, # gets every intermediate value: name → list, one entry a layer
-                ) -> np.ndarray:           # (T, vocab_size) float32 logits, or (1, vocab_size)
-        "Run T tokens through the model; advances the cache. Raises `ValueError` if they don't fit."
-        tokens, start, many = check_tokens(tokens, cache, self.config), cache.pos, isinstance(cache, KVCaches)
+    def forward(
+        self,
+        tokens,  # (T,) token ids; the positions after those in the cache
+        # of one session; or of T sessions, which get a token each
+        cache: KVCache | KVCaches,
+        *,
+        # the logits of the last position alone, as writing needs them
+        last_only: bool = False,
+        # gets every intermediate value: name → list, one entry a layer
+        trace: dict | None = None,
+    ) -> np.ndarray:  # (T, vocab_size) float32 logits, or (1, vocab_size)
+        """Run T tokens through the model; advances the cache. Raises `ValueError`
+        if they don't fit.
+        """
+        tokens, start, many = (
+            check_tokens(tokens, cache, self.config),
+            cache.pos,
+            isinstance(cache, KVCaches),
+        )
         size, parts = len(tokens) if many or trace is not None else CHUNK, []
         try:
             for i in range(0, len(tokens), size or 1):
-                parts.append(self._part(tokens[i:i + size], cache, last_only and not many, trace))
+                parts.append(
+                    self._part(
+                        tokens[i : i + size], cache, last_only and not many, trace
+                    )
+                )
         except BaseException:
-            cache.pos = start   # the session goes on as if nothing had happened
+            cache.pos = start  # the session goes on as if nothing had happened
             raise
-        if not parts: return np.zeros((0, self.config.vocab_size), np.float32)
-        return parts[-1] if last_only and not many or len(parts) == 1 else np.concatenate(parts)
+        if not parts:
+            return np.zeros((0, self.config.vocab_size), np.float32)
+        return (
+            parts[-1]
+            if last_only and not many or len(parts) == 1
+            else np.concatenate(parts)
+        )
 
-    def _part(self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool, trace: dict | None) -> np.ndarray:
+    def _part(
+        self,
+        tokens: np.ndarray,
+        cache: KVCache | KVCaches,
+        last_only: bool,
+        trace: dict | None,
+    ) -> np.ndarray:
         "The logits of as many tokens as may go through the blocks together."
-        if self.kernels and trace is None: return self.kernels.forward(tokens, cache, last_only)
-        keep = ((lambda name, value: None) if trace is None
-                else (lambda name, value: trace.setdefault(name, []).append(value)))
-        small = len(tokens) < 64 and self.config.dim * self.config.hidden_dim <= 2**16   # products that are short
+        if self.kernels and trace is None:
+            return self.kernels.forward(tokens, cache, last_only)
+        keep = (
+            (lambda name, value: None)
+            if trace is None
+            else (lambda name, value: trace.setdefault(name, []).append(value))
+        )
+        # products that are short
+        small = len(tokens) < 64 and self.config.dim * self.config.hidden_dim <= 2**16
         try:
-            if small or len(tokens) == 1 or isinstance(cache, KVCaches): BLAS.enter()
+            if small or len(tokens) == 1 or isinstance(cache, KVCaches):
+                BLAS.enter()
             hidden = run_blocks(self.weights, tokens, cache, self._frequencies, keep)
             logits = linear(hidden[-1:] if last_only else hidden, self.weights.wcls)
-        finally: BLAS.leave()
+        finally:
+            BLAS.leave()
         keep("logits", logits)
         return logits

@@ -5,6 +5,7 @@ Both servers listen on loopback only. Every playground is opened, its main contr
 and the change on the page asserted; a page that writes an error to its console, or asks any other machine for
 anything, fails. Needs the extras `dev` and `browser`, and a Chromium.
 """
+
 import argparse
 import contextlib
 import json
@@ -33,7 +34,10 @@ class Witness:
 
     def __init__(self, page: Page):
         self.seen: list[str] = []
-        page.on("console", lambda m: self.seen.append(f"console: {m.text[:300]}") if m.type == "error" else None)
+        page.on(
+            "console",
+            lambda m: self.seen.append(f"console: {m.text[:300]}") if m.type == "error" else None,
+        )
         page.on("pageerror", lambda e: self.seen.append(f"error: {e}"))
         page.on("request", lambda r: self._url(r.url))
         page.on("websocket", lambda w: self._url(w.url))
@@ -52,10 +56,19 @@ def free_port() -> int:
 @contextlib.contextmanager
 def server(command: list[str], folder: Path, url: str, log: Path):
     "A process that answers at `url`, ended at the end."
-    private = {name: str(log.parent / name) for name in
-               ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
+    private = {
+        name: str(log.parent / name)
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+        )
+    }
     with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, env=os.environ | private)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=out, stderr=out, env=os.environ | private
+        )
         try:
             for _ in range(240):
                 with contextlib.suppress(urllib.error.URLError, ConnectionError):
@@ -76,15 +89,20 @@ def button(panel: Locator, name: str) -> Locator:
 
 def slider(panel: Locator, name: str) -> Locator:
     "The handle of a slider, which takes keys."
-    return panel.locator(".widget-slider", has=panel.page.get_by_text(name, exact=True)).get_by_role("slider")
+    return panel.locator(
+        ".widget-slider", has=panel.page.get_by_text(name, exact=True)
+    ).get_by_role("slider")
 
 
 def box(panel: Locator, name: str) -> Locator:
-    return panel.locator(".widget-text", has=panel.page.get_by_text(name, exact=True)).locator("input")
+    return panel.locator(".widget-text", has=panel.page.get_by_text(name, exact=True)).locator(
+        "input"
+    )
 
 
 def drive(page: Page, shoot) -> None:
     "Move the main controls of every playground and see that the page follows."
+
     def panel(name: str) -> Locator:
         found = page.locator(f".{name}:visible").first
         found.scroll_into_view_if_needed()
@@ -125,16 +143,16 @@ def drive(page: Page, shoot) -> None:
 
     p = panel("attention-explorer")
     expect(p).to_contain_text("weights in the row of ily")
-    p.get_by_role("button", name=re.compile(r"^\d+ ,$")).last.click()   # before the last "Lily"
+    p.get_by_role("button", name=re.compile(r"^\d+ ,$")).last.click()  # before the last "Lily"
     expect(p).to_contain_text("weights in the row of ,")
-    assert p.locator("svg title").count() > 20   # what the pointer shows on each row
+    assert p.locator("svg title").count() > 20  # what the pointer shows on each row
     shoot(p, "4-attention")
     button(p, "scores").click()
     expect(p).to_contain_text("scores in the row of ,")
     slider(p, "head").press("ArrowRight")
     box(p, "prompt").fill(HOSTILE)
     box(p, "prompt").press("Enter")
-    expect(button(p, "2 <0x3C>")).to_be_visible()   # no token of the vocabulary: a byte
+    expect(button(p, "2 <0x3C>")).to_be_visible()  # no token of the vocabulary: a byte
     shoot(p, "4-attention-hostile")
 
     p = panel("cache-explorer")
@@ -159,7 +177,9 @@ def drive(page: Page, shoot) -> None:
     button(p, "Next token").click()
     expect(p).to_contain_text(f"{tokens + 1} tokens,")
     slider(p, "place").press("ArrowLeft")
-    p.locator(".widget-toggle-button", has_text=re.compile(r"0\.\d\d$")).nth(3).click()   # force the fourth choice
+    p.locator(".widget-toggle-button", has_text=re.compile(r"0\.\d\d$")).nth(
+        3
+    ).click()  # force the fourth choice
     expect(p.locator("select option")).to_have_count(2, timeout=10000)
     button(p, "Write on").click()
     expect(p).to_contain_text(re.compile(r"[4-9]\d tokens|[1-5]\d\d tokens"), timeout=30000)
@@ -186,27 +206,52 @@ def drive(page: Page, shoot) -> None:
 
 def in_voila(page: Page, work: Path, shoot) -> None:
     port = free_port()
-    command = ["voila", f"nbs/{NOTEBOOK}.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    command = [
+        "voila",
+        f"nbs/{NOTEBOOK}.ipynb",
+        "--no-browser",
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+    ]
     with server(command, ROOT, f"http://127.0.0.1:{port}/", work / "voila.log"):
         page.goto(f"http://127.0.0.1:{port}/")
         page.wait_for_selector(".chat-box", timeout=120000)
         drive(page, shoot)
-        page.goto("about:blank")   # so that it doesn't miss its server
+        page.goto("about:blank")  # so that it doesn't miss its server
 
 
 def in_jupyterlab(page: Page, work: Path, shoot) -> None:
     port = free_port()
-    shutil.copy(ROOT / f"nbs/{NOTEBOOK}.ipynb", work)   # JupyterLab saves what it runs
-    (work / "lab.json").write_text(json.dumps({
-        "ServerApp": {"ip": "127.0.0.1", "port": port, "open_browser": False, "allow_root": True, "root_dir": str(work)},
-        "IdentityProvider": {"token": ""},
-        # the server too shall ask nobody for news or updates
-        "LabApp": {"news_url": None, "check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
-                   "extension_manager": "readonly"}}))
-    with server(["jupyter", "lab", f"--config={work / 'lab.json'}"], work, f"http://127.0.0.1:{port}/lab", work / "lab.log"):
+    shutil.copy(ROOT / f"nbs/{NOTEBOOK}.ipynb", work)  # JupyterLab saves what it runs
+    (work / "lab.json").write_text(
+        json.dumps(
+            {
+                "ServerApp": {
+                    "ip": "127.0.0.1",
+                    "port": port,
+                    "open_browser": False,
+                    "allow_root": True,
+                    "root_dir": str(work),
+                },
+                "IdentityProvider": {"token": ""},
+                # the server too shall ask nobody for news or updates
+                "LabApp": {
+                    "news_url": None,
+                    "check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
+                    "extension_manager": "readonly",
+                },
+            }
+        )
+    )
+    with server(
+        ["jupyter", "lab", f"--config={work / 'lab.json'}"],
+        work,
+        f"http://127.0.0.1:{port}/lab",
+        work / "lab.log",
+    ):
         page.goto(f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}.ipynb")
-        page.get_by_text(re.compile(r"\| Idle")).wait_for(timeout=120000)   # the kernel is there
-        page.get_by_role("button", name="No", exact=True).click()   # no news, thank you
+        page.get_by_text(re.compile(r"\| Idle")).wait_for(timeout=120000)  # the kernel is there
+        page.get_by_role("button", name="No", exact=True).click()  # no news, thank you
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_selector(".jp-OutputArea .byte-explorer", timeout=120000)
@@ -218,7 +263,9 @@ def notices(browser) -> bool:
     "The negative control: does the witness see an error, and a request that leaves the machine?"
     page = browser.new_page()
     witness = Witness(page)
-    page.set_content('<script>console.error("wrong")</script><img src="http://elsewhere.invalid/picture.png">')
+    page.set_content(
+        '<script>console.error("wrong")</script><img src="http://elsewhere.invalid/picture.png">'
+    )
     page.wait_for_timeout(300)
     page.close()
     return {entry.split(":")[0] for entry in witness.seen} >= {"console", "request"}
@@ -226,18 +273,36 @@ def notices(browser) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    found = next((path for name in ("chromium", "google-chrome", "chromium-browser") if (path := shutil.which(name))), None)
-    parser.add_argument("--chromium", default=found, help="the browser (default: the one on the PATH)")
-    parser.add_argument("--screenshots", type=Path, default=ROOT / "_proc/screenshots", help="where to keep what was seen")
+    found = next(
+        (
+            path
+            for name in ("chromium", "google-chrome", "chromium-browser")
+            if (path := shutil.which(name))
+        ),
+        None,
+    )
+    parser.add_argument(
+        "--chromium", default=found, help="the browser (default: the one on the PATH)"
+    )
+    parser.add_argument(
+        "--screenshots",
+        type=Path,
+        default=ROOT / "_proc/screenshots",
+        help="where to keep what was seen",
+    )
     options = parser.parse_args()
     if not options.chromium:
         parser.error("no Chromium on the PATH: name one with --chromium")
     options.screenshots.mkdir(parents=True, exist_ok=True)
     failed = 0
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as temporary:
-        browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=options.chromium, args=["--no-sandbox"]
+        )
         if not notices(browser):
-            print("the witness is blind: it saw neither the error nor the request of a page made to fail")
+            print(
+                "the witness is blind: it saw neither the error nor the request of a page made to fail"
+            )
             return 1
         for name, visit in (("voila", in_voila), ("jupyterlab", in_jupyterlab)):
             page = browser.new_page(viewport={"width": 1280, "height": 1400})
@@ -246,9 +311,15 @@ def main() -> int:
             witness, work = Witness(page), Path(temporary) / name
             work.mkdir()
             try:
-                visit(page, work, lambda panel, title: panel.screenshot(path=options.screenshots / f"{name}-{title}.png"))
+                visit(
+                    page,
+                    work,
+                    lambda panel, title: panel.screenshot(
+                        path=options.screenshots / f"{name}-{title}.png"
+                    ),
+                )
                 problems = witness.seen
-            except Exception as e:   # the picture says more than the trace
+            except Exception as e:  # the picture says more than the trace
                 page.screenshot(path=options.screenshots / f"{name}-failed.png")
                 problems = witness.seen + [str(e)[:1000]]
             failed += bool(problems)

@@ -4,6 +4,7 @@ Usage: python tools/execute.py [NAME ...]
 NAME is a notebook in nbs/ without its suffix; without any, all of them are executed in reading order.
 Live widgets are stored as their pictures alone: a view whose kernel is gone would be an error message.
 """
+
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,13 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def execute(path: Path) -> None:
     "Run a notebook in its folder and store its outputs."
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", store_widget_state=False,
-                   resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=1200,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)

@@ -4,6 +4,7 @@ Usage: python tools/first_cell.py [--check | --try]
 The cell stands before the first one that computes. --check writes nothing and exits with 1 if a notebook lacks it.
 --try opens a notebook alone, in an environment without the package, with this repository in the place of GitHub's.
 """
+
 import json
 import os
 import subprocess
@@ -18,38 +19,76 @@ MARK = "# Opened alone, as in Colab"
 CELL = f"""#| hide
 {MARK}: fetch the book and install it. Elsewhere this does nothing.
 import os
-try: import llama2_nb
+
+try:
+    import llama2_nb
 except ImportError:
     !git clone -q --depth 1 {REPO} book
     %pip install -q "./book[chapters]"
-if os.path.isdir("book/nbs"): os.chdir("book/nbs")"""
-TRIED = "02_checkpoint"   # reads fixtures that lie beside it
+if os.path.isdir("book/nbs"):
+    os.chdir("book/nbs")"""
+TRIED = "02_checkpoint"  # reads fixtures that lie beside it
 
 
 def with_cell(notebook: dict) -> dict:
     "The same notebook with the cell, up to date, in its place."
     cells = [c for c in notebook["cells"] if MARK not in "".join(c["source"])]
     old = next((c for c in notebook["cells"] if MARK in "".join(c["source"])), None)
-    computes = lambda c: c["cell_type"] == "code" and any(not line.startswith("#|") for line in c["source"])
+    computes = lambda c: (
+        c["cell_type"] == "code" and any(not line.startswith("#|") for line in c["source"])
+    )
     place = next((i for i, c in enumerate(cells) if computes(c)), len(cells))
-    cell = {"cell_type": "code", "execution_count": None, "id": old["id"] if old else uuid.uuid4().hex[:8], "metadata": {},
-            "outputs": [], "source": CELL.splitlines(keepends=True)}
+    cell = {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": old["id"] if old else uuid.uuid4().hex[:8],
+        "metadata": {},
+        "outputs": [],
+        "source": CELL.splitlines(keepends=True),
+    }
     return notebook | {"cells": [*cells[:place], cell, *cells[place:]]}
 
 
 def run_alone(folder: Path, environment: Path) -> subprocess.CompletedProcess:
     "Run the notebook in `folder`, where nothing else is, as IPython runs one."
     # a commit of what is here, so that what is cloned is what is tested
-    commit = subprocess.run(["git", "stash", "create"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() or "HEAD"
+    commit = (
+        subprocess.run(
+            ["git", "stash", "create"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        or "HEAD"
+    )
     remote = folder.parent / "remote"
     subprocess.run(["git", "clone", "-q", "--bare", ROOT, remote], check=True)
     subprocess.run(["git", "fetch", "-q", ROOT, commit], cwd=remote, check=True)
     subprocess.run(["git", "update-ref", "HEAD", "FETCH_HEAD"], cwd=remote, check=True)
-    there = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{remote}.insteadOf", "GIT_CONFIG_VALUE_0": REPO,
-             "MPLBACKEND": "agg", "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}", "IPYTHONDIR": str(folder.parent / "ipython")}
-    here = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "LLAMA2_NB_REFERENCE")}
-    return subprocess.run([environment / "bin/ipython", "--no-banner", "--colors=NoColor", "-c", f"%run {TRIED}.ipynb\nprint('to the end')"], cwd=folder,
-                          env=here | there, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    there = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{remote}.insteadOf",
+        "GIT_CONFIG_VALUE_0": REPO,
+        "MPLBACKEND": "agg",
+        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "IPYTHONDIR": str(folder.parent / "ipython"),
+    }
+    here = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("PYTHONPATH", "VIRTUAL_ENV", "LLAMA2_NB_REFERENCE")
+    }
+    return subprocess.run(
+        [
+            environment / "bin/ipython",
+            "--no-banner",
+            "--colors=NoColor",
+            "-c",
+            f"%run {TRIED}.ipynb\nprint('to the end')",
+        ],
+        cwd=folder,
+        env=here | there,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def try_it() -> int:
@@ -57,29 +96,49 @@ def try_it() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         environment = Path(temporary) / "environment"
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([environment / "bin/pip", "install", "-q", "ipython", "nbformat", "numpy"], check=True)
+        subprocess.run(
+            [environment / "bin/pip", "install", "-q", "ipython", "nbformat", "numpy"], check=True
+        )
         for kept in False, True:
             folder = Path(temporary) / str(kept) / "alone"
             folder.mkdir(parents=True)
             notebook = json.loads((NOTEBOOKS / f"{TRIED}.ipynb").read_text(encoding="utf-8"))
-            if not kept: notebook["cells"] = [c for c in notebook["cells"] if MARK not in "".join(c["source"])]
+            if not kept:
+                notebook["cells"] = [
+                    c for c in notebook["cells"] if MARK not in "".join(c["source"])
+                ]
             (folder / f"{TRIED}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
             done = run_alone(folder, environment)
-            if not (done.stdout.endswith("to the end\n") if kept else "No module named 'llama2_nb'" in done.stdout + done.stderr):
-                print(f"{'with' if kept else 'without'} its cell, {TRIED} alone: status {done.returncode}", done.stdout[-2000:], done.stderr[-2000:], sep="\n")
+            if not (
+                done.stdout.endswith("to the end\n")
+                if kept
+                else "No module named 'llama2_nb'" in done.stdout + done.stderr
+            ):
+                print(
+                    f"{'with' if kept else 'without'} its cell, {TRIED} alone: status {done.returncode}",
+                    done.stdout[-2000:],
+                    done.stderr[-2000:],
+                    sep="\n",
+                )
                 return 1
-    print(f"{TRIED} alone: fetches the book, installs it and runs to the end; without the cell it doesn't")
+    print(
+        f"{TRIED} alone: fetches the book, installs it and runs to the end; without the cell it doesn't"
+    )
     return 0
 
 
 def main() -> int:
-    if "--try" in sys.argv[1:]: return try_it()
+    if "--try" in sys.argv[1:]:
+        return try_it()
     stale = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         if (new := with_cell(notebook)) != notebook:
             stale.append(path.name)
-            if "--check" not in sys.argv[1:]: path.write_text(json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            if "--check" not in sys.argv[1:]:
+                path.write_text(
+                    json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
     print("\n".join(stale) if stale else "every notebook opens alone")
     return bool(stale) and "--check" in sys.argv[1:]
 

@@ -4,6 +4,7 @@ Usage: python tools/load_test.py [--stories N] [--threads N] [--each N] [--only 
 Prints a row of Markdown for each test; exits with 1 if one of them failed. Memory is counted on Linux alone.
 --leak is the control: every loaded model is kept, which must be noticed.
 """
+
 import argparse
 import os
 import subprocess
@@ -18,17 +19,21 @@ from llama2_nb.bench import SHAPES, write_random
 from llama2_nb.config import embedded_model
 from llama2_nb.core import Llama
 
-LIMIT = 5.0   # MB by which the memory of a process may differ in the course of its stories
+LIMIT = 5.0  # MB by which the memory of a process may differ in the course of its stories
 
 
-def private() -> float:   # MB that no other process shares
+def private() -> float:  # MB that no other process shares
     with open("/proc/self/smaps_rollup") as f:
         return sum(int(line.split()[1]) for line in f if line.startswith("Private")) * 1024 / 1e6
 
-def handles() -> int: return len(os.listdir("/proc/self/fd"))
+
+def handles() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
 
 def mappings(name: str = ".bin") -> int:
-    with open("/proc/self/maps") as f: return sum(line.rstrip().endswith(name) for line in f)
+    with open("/proc/self/maps") as f:
+        return sum(line.rstrip().endswith(name) for line in f)
 
 
 def threads(n: int, backend: str, each: int) -> tuple[str, bool]:
@@ -37,10 +42,16 @@ def threads(n: int, backend: str, each: int) -> tuple[str, bool]:
     tell = lambda seed: llama.generate("The", seed=seed, steps=80)
     seeds = range(1, n * each + 1)
     alone = [tell(seed) for seed in seeds]
-    with ThreadPoolExecutor(n) as pool: together = list(pool.map(tell, seeds))
-    same, shifted = sum(a == b for a, b in zip(alone, together)), sum(a == b for a, b in zip(alone, together[1:]))
-    return (f"| {n} threads, one model, {backend} | {len(alone)} stories | {same} the same as one by one "
-            f"(control, each with the next one's: {shifted}) |"), same == len(alone) and shifted < 3
+    with ThreadPoolExecutor(n) as pool:
+        together = list(pool.map(tell, seeds))
+    same, shifted = (
+        sum(a == b for a, b in zip(alone, together)),
+        sum(a == b for a, b in zip(alone, together[1:])),
+    )
+    return (
+        f"| {n} threads, one model, {backend} | {len(alone)} stories | {same} the same as one by one "
+        f"(control, each with the next one's: {shifted}) |"
+    ), same == len(alone) and shifted < 3
 
 
 READER = """
@@ -55,6 +66,7 @@ print("ready", flush=True); sys.stdin.readline()     # until the other process h
 print(private() - before, flush=True); sys.stdin.readline()
 """
 
+
 def processes() -> tuple[str, bool]:
     "Two processes read all weights of one file of 61 MB."
     grown = {}
@@ -63,15 +75,24 @@ def processes() -> tuple[str, bool]:
         write_random(path, SHAPES["15M"])
         for mode in "map", "read":
             command = [sys.executable, "-c", READER, str(path), mode, str(Path(__file__).parent)]
-            both = [subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
-            for p in both: assert p.stdout.readline() == "ready\n"
-            for p in both: p.stdin.write("\n"); p.stdin.flush()
+            both = [
+                subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                for _ in range(2)
+            ]
+            for p in both:
+                assert p.stdout.readline() == "ready\n"
+            for p in both:
+                p.stdin.write("\n")
+                p.stdin.flush()
             grown[mode] = [float(p.stdout.readline()) for p in both]
-            for p in both: p.communicate("\n")
+            for p in both:
+                p.communicate("\n")
         size = path.stat().st_size / 1e6
     mapped, read = (" and ".join(f"{g:.1f}" for g in grown[mode]) for mode in ("map", "read"))
-    return (f"| two processes, one file of {size:.0f} MB | all weights read | unique memory of each: {mapped} MB "
-            f"(control, mmap=False: {read} MB) |"), max(grown["map"]) < 5 and min(grown["read"]) > size - 5
+    return (
+        f"| two processes, one file of {size:.0f} MB | all weights read | unique memory of each: {mapped} MB "
+        f"(control, mmap=False: {read} MB) |"
+    ), max(grown["map"]) < 5 and min(grown["read"]) > size - 5
 
 
 def stories(n: int, leak: bool) -> tuple[str, bool]:
@@ -81,13 +102,18 @@ def stories(n: int, leak: bool) -> tuple[str, bool]:
         llama = Llama.load(backend="numpy")
         text = llama.generate(seed=i + 1, steps=16)
         assert text
-        if leak: kept.append(llama)
+        if leak:
+            kept.append(llama)
         del llama
-        if i >= settled and i % max(1, n // 100) == 0: memory.append(private()); counts.append((handles(), mappings()))
+        if i >= settled and i % max(1, n // 100) == 0:
+            memory.append(private())
+            counts.append((handles(), mappings()))
     grown, opened = max(memory) - min(memory), counts[-1]
-    row = (f"| {n:,} stories, the model loaded anew for each | {time.perf_counter() - began:.0f} s "
-           f"| unique memory {min(memory):.1f} to {max(memory):.1f} MB after the first {settled:,}; "
-           f"handles {counts[0][0]} → {opened[0]}; maps of model files {counts[0][1]} → {opened[1]} |")
+    row = (
+        f"| {n:,} stories, the model loaded anew for each | {time.perf_counter() - began:.0f} s "
+        f"| unique memory {min(memory):.1f} to {max(memory):.1f} MB after the first {settled:,}; "
+        f"handles {counts[0][0]} → {opened[0]}; maps of model files {counts[0][1]} → {opened[1]} |"
+    )
     return row, grown < LIMIT and counts[0] == opened and opened[1] == 0
 
 
@@ -101,12 +127,17 @@ def main() -> int:
     args = parser.parse_args()
     print("| what | how much | outcome |\n|---|---|---|", flush=True)
     ok, backends = True, ["numpy"] + ["numba"] * (find_spec("numba") is not None)
-    tests = {"stories": [lambda: stories(args.stories, args.leak)], "processes": [processes],
-             "threads": [lambda b=b: threads(args.threads, b, args.each) for b in backends]}
+    tests = {
+        "stories": [lambda: stories(args.stories, args.leak)],
+        "processes": [processes],
+        "threads": [lambda b=b: threads(args.threads, b, args.each) for b in backends],
+    }
     if sys.platform != "linux":
         print("| memory, handles, maps | skipped: only Linux tells them | |")
         del tests["stories"], tests["processes"]
-    for test in [test for name, group in tests.items() if args.only in (None, name) for test in group]:
+    for test in [
+        test for name, group in tests.items() if args.only in (None, name) for test in group
+    ]:
         row, well = test()
         ok = ok and well
         print(row + ("" if well else " NOT AS IT MUST BE |"), flush=True)

@@ -3,6 +3,7 @@
 Usage: python tools/make_readme.py [--check]
 --check writes nothing and exits with 1 if the README or a picture is not what the notebook says.
 """
+
 import base64
 import json
 import re
@@ -34,7 +35,11 @@ def convert(notebook: dict) -> tuple[str, dict[str, bytes]]:
             continue
         if cell["cell_type"] == "markdown":
             # links between notebooks and to files beside them, seen from the folder above
-            parts.append(re.sub(r"\]\((?!https?:|#|\.\./)([^)]+)\)", r"](nbs/\1)", text).replace("](../", "]("))
+            parts.append(
+                re.sub(r"\]\((?!https?:|#|\.\./)([^)]+)\)", r"](nbs/\1)", text).replace(
+                    "](../", "]("
+                )
+            )
             continue
         if directives.get("echo") != "false" and text:
             parts.append(f"```python\n{text}\n```")
@@ -46,7 +51,9 @@ def convert(notebook: dict) -> tuple[str, dict[str, bytes]]:
                 pictures[path] = base64.b64decode("".join(data["image/png"]))
                 parts.append(f"![{directives.get('fig-alt', '')}]({path})")
             elif plain and output.get("name") != "stderr":
-                lines = [part for line in plain.splitlines() for part in textwrap.wrap(line, 100) or [""]]   # a README doesn't scroll
+                lines = [
+                    part for line in plain.splitlines() for part in textwrap.wrap(line, 100) or [""]
+                ]  # a README doesn't scroll
                 parts.append("```\n" + "\n".join(lines) + "\n```")
     return "\n\n".join(parts) + "\n", pictures
 
@@ -55,8 +62,16 @@ def main() -> int:
     notebook = json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8"))
     text, pictures = convert(notebook)
     files = {"README.md": text.encode()} | pictures
-    stale = [p for p, content in files.items() if not (ROOT / p).exists() or (ROOT / p).read_bytes() != content]
-    stale += [str(p.relative_to(ROOT)) for p in (ROOT / PICTURES).glob("readme-*.png") if p.relative_to(ROOT).as_posix() not in files]
+    stale = [
+        p
+        for p, content in files.items()
+        if not (ROOT / p).exists() or (ROOT / p).read_bytes() != content
+    ]
+    stale += [
+        str(p.relative_to(ROOT))
+        for p in (ROOT / PICTURES).glob("readme-*.png")
+        if p.relative_to(ROOT).as_posix() not in files
+    ]
     if "--check" in sys.argv[1:]:
         if stale:
             print("not in step with nbs/index.ipynb:", *stale)

@@ -4,6 +4,7 @@ Usage: python tools/make_site.py [--out FOLDER]
 Writes pages for Sphinx into _proc/site and the finished site into _docs, or FOLDER. Any warning fails.
 Needs the extra `docs`. Whatever notebooks lie in nbs/ become chapters, in the order of their numbers.
 """
+
 import argparse
 import ast
 import base64
@@ -27,18 +28,29 @@ SETTINGS = ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 REPO, BRANCH = SETTINGS["DEFAULT"]["git_url"], SETTINGS["DEFAULT"]["branch"]
 SLUG = REPO.removeprefix("https://github.com/")
-PARTS = {"0": "From bytes to a story", "1": "Faster, smaller, trained", "2": "Pictures and playgrounds", "3": "Appendices"}
-NEEDS_KERNEL = "run this cell to use it"   # what a widget is called where there is none (51_widgets)
-WIDE = 100                                 # characters: text output with longer lines is wrapped
-MATHJAX = ["tex-chtml.js", "input/tex/extensions/textmacros.js", "output/chtml/fonts/woff-v2/"]   # of the package's 24 MB, what its pages ask for
+PARTS = {
+    "0": "From bytes to a story",
+    "1": "Faster, smaller, trained",
+    "2": "Pictures and playgrounds",
+    "3": "Appendices",
+}
+NEEDS_KERNEL = "run this cell to use it"  # what a widget is called where there is none (51_widgets)
+WIDE = 100  # characters: text output with longer lines is wrapped
+MATHJAX = [
+    "tex-chtml.js",
+    "input/tex/extensions/textmacros.js",
+    "output/chtml/fonts/woff-v2/",
+]  # of the package's 24 MB, what its pages ask for
 
 
 # ---- notebooks -------------------------------------------------------------------------------------
 
+
 def read(path: Path) -> list[dict]:
     "The cells of a notebook, sources joined."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    for cell in cells: cell["source"] = "".join(cell["source"])
+    for cell in cells:
+        cell["source"] = "".join(cell["source"])
     return cells
 
 
@@ -49,104 +61,156 @@ def chapters() -> list[Path]:
 
 def title(path: Path) -> str:
     "`05 · Attention`: the number in the file's name and the first heading."
-    heading = next(m[1] for c in read(path) if c["cell_type"] == "markdown" and (m := re.search(r"^# (.+)$", c["source"], re.M)))
+    heading = next(
+        m[1]
+        for c in read(path)
+        if c["cell_type"] == "markdown" and (m := re.search(r"^# (.+)$", c["source"], re.M))
+    )
     return f"{path.stem.split('_')[0]} · {heading}"
 
 
 def launchers(name: str) -> tuple[str, str]:
     "Where notebook `name` runs in the browser: Colab and Binder."
-    return (f"https://colab.research.google.com/github/{SLUG}/blob/{BRANCH}/nbs/{name}.ipynb",
-            f"https://mybinder.org/v2/gh/{SLUG}/{BRANCH}?urlpath=lab/tree/nbs/{name}.ipynb")
+    return (
+        f"https://colab.research.google.com/github/{SLUG}/blob/{BRANCH}/nbs/{name}.ipynb",
+        f"https://mybinder.org/v2/gh/{SLUG}/{BRANCH}?urlpath=lab/tree/nbs/{name}.ipynb",
+    )
 
 
 def links(text: str) -> str:
     "Links that leave the folder of notebooks, or lead to what is no page, lead to the repository."
+
     def target(match: re.Match) -> str:
         path = match[1]
-        if path in ("../CONTRIBUTING.md", "../CHANGELOG.md"): return f"]({path[3:].lower()})"
-        if re.match(r"https?:|#|mailto:|_static/", path) or re.fullmatch(r"[\w-]+\.ipynb(#.*)?", path): return match[0]
-        return f"]({REPO}/blob/{BRANCH}/{(NOTEBOOKS / path).resolve().relative_to(ROOT).as_posix()})"
+        if path in ("../CONTRIBUTING.md", "../CHANGELOG.md"):
+            return f"]({path[3:].lower()})"
+        if re.match(r"https?:|#|mailto:|_static/", path) or re.fullmatch(
+            r"[\w-]+\.ipynb(#.*)?", path
+        ):
+            return match[0]
+        return (
+            f"]({REPO}/blob/{BRANCH}/{(NOTEBOOKS / path).resolve().relative_to(ROOT).as_posix()})"
+        )
+
     return re.sub(r"\]\(([^)\s]+)\)", target, text)
 
 
-def markdown(text: str) -> dict: return {"cell_type": "markdown", "metadata": {}, "source": text}
+def markdown(text: str) -> dict:
+    return {"cell_type": "markdown", "metadata": {}, "source": text}
 
 
-def indent(text: str, n: int = 3) -> str: return textwrap.indent(text, " " * n)
+def indent(text: str, n: int = 3) -> str:
+    return textwrap.indent(text, " " * n)
 
 
 def code_cell(cell: dict, directives: dict[str, str], text: str, where: str) -> dict:
     "A cell as MyST-NB takes it: tags for what is hidden or exported, the picture's description."
-    tags = [tag for tag, on in {"remove-input": directives.get("echo") == "false" or not text,
-                                "exported": "export" in directives}.items() if on]
+    tags = [
+        tag
+        for tag, on in {
+            "remove-input": directives.get("echo") == "false" or not text,
+            "exported": "export" in directives,
+        }.items()
+        if on
+    ]
     outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
     plain = ["".join(o.get("text", o.get("data", {}).get("text/plain", ""))) for o in outputs]
-    if any(len(line) > WIDE for p in plain for line in p.splitlines()): tags.append("wrapped")
+    if any(len(line) > WIDE for p in plain for line in p.splitlines()):
+        tags.append("wrapped")
     metadata = {"tags": tags}
     if any("image/png" in o.get("data", {}) for o in outputs):
-        if not directives.get("fig-alt"): raise SystemExit(f"{where}: expected #| fig-alt for a cell with a picture, found none")
+        if not directives.get("fig-alt"):
+            raise SystemExit(f"{where}: expected #| fig-alt for a cell with a picture, found none")
         metadata["mystnb"] = {"image": {"alt": directives["fig-alt"]}}
-    return {"cell_type": "code", "id": cell["id"], "metadata": metadata, "execution_count": None, "source": text, "outputs": outputs}
+    return {
+        "cell_type": "code",
+        "id": cell["id"],
+        "metadata": metadata,
+        "execution_count": None,
+        "source": text,
+        "outputs": outputs,
+    }
 
 
 def kernel_note(name: str) -> dict:
     colab, binder = launchers(name)
-    return markdown(f":::{{admonition}} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it needs a kernel: open this page "
-                    f"in [Colab]({colab}) or [Binder]({binder}), or in Jupyter on your own machine.\n:::")
+    return markdown(
+        f":::{{admonition}} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it needs a kernel: open this page "
+        f"in [Colab]({colab}) or [Binder]({binder}), or in Jupyter on your own machine.\n:::"
+    )
 
 
 def badges(name: str) -> dict:
     colab, binder = launchers(name)
-    return markdown(f":::{{div}} open-in\n[Open in Colab]({colab}) [Open in Binder]({binder}) "
-                    f"[Notebook on GitHub]({REPO}/blob/{BRANCH}/nbs/{name}.ipynb)\n:::")
+    return markdown(
+        f":::{{div}} open-in\n[Open in Colab]({colab}) [Open in Binder]({binder}) "
+        f"[Notebook on GitHub]({REPO}/blob/{BRANCH}/nbs/{name}.ipynb)\n:::"
+    )
 
 
 # ---- exercises -------------------------------------------------------------------------------------
+
 
 def solutions(pictures: dict[str, bytes] | None = None) -> dict[tuple[str, str], str]:
     "(chapter's number, exercise's number) → the answer as Markdown, from 61_solutions; `pictures` gets its pictures by path."
     answers, chapter, exercise = {}, None, None
     for cell in read(NOTEBOOKS / "61_solutions.ipynb"):
         directives, text = source(cell)
-        if "hide" in directives: continue
+        if "hide" in directives:
+            continue
         if cell["cell_type"] == "code":
             text = f"```python\n{text}\n```"
             for output in cell.get("outputs", []):
                 if png := output.get("data", {}).get("image/png"):
                     path = f"_static/answers/{cell['id']}.png"
-                    if pictures is not None: pictures[path] = base64.b64decode("".join(png))
+                    if pictures is not None:
+                        pictures[path] = base64.b64decode("".join(png))
                     text += f"\n\n![{directives.get('fig-alt', '')}]({path})"
                     continue
-                plain = "".join(output.get("text", output.get("data", {}).get("text/plain", ""))).strip("\n")
-                if output.get("name") != "stderr" and plain: text += f"\n\n```text\n{plain}\n```"
-        for part in re.split(r"^(?=##+ )", text, flags=re.M) if cell["cell_type"] == "markdown" else [text]:
-            if match := re.match(r"## (\d+)", part): chapter, exercise = match[1], None
+                plain = "".join(
+                    output.get("text", output.get("data", {}).get("text/plain", ""))
+                ).strip("\n")
+                if output.get("name") != "stderr" and plain:
+                    text += f"\n\n```text\n{plain}\n```"
+        for part in (
+            re.split(r"^(?=##+ )", text, flags=re.M) if cell["cell_type"] == "markdown" else [text]
+        ):
+            if match := re.match(r"## (\d+)", part):
+                chapter, exercise = match[1], None
             elif match := re.match(r"### (\d+)\. ([^\n]*)\s*", part):
-                exercise, part = match[1], part[match.end():]
+                exercise, part = match[1], part[match.end() :]
                 answers[chapter, exercise] = f"**{match[2]}**\n"
-            elif part.startswith("## "): chapter = exercise = None
-            if exercise and part.strip(): answers[chapter, exercise] += f"\n{links(part).strip()}\n"
+            elif part.startswith("## "):
+                chapter = exercise = None
+            if exercise and part.strip():
+                answers[chapter, exercise] += f"\n{links(part).strip()}\n"
     return answers
 
 
 def fold_answers(text: str, chapter: str, answers: dict[tuple[str, str], str]) -> str:
     "Put each answer, folded, below its exercise; `text` holds the numbered list."
     head, found, rest = text.partition("## Exercises")
-    if not found: return text
+    if not found:
+        return text
     out, exercise = [], None
 
     def close():
         if (chapter, exercise) in answers:
-            while out and not out[-1].strip(): out.pop()
+            while out and not out[-1].strip():
+                out.pop()
             body = answers.pop((chapter, exercise))
             out.extend(["", indent(f"::::{{dropdown}} Solution\n{body}::::"), ""])
+
     fenced = False
     for line in rest.splitlines():
         match = None if fenced else re.match(r"(\d+)\. ", line)
         if not fenced and exercise and (match or (line.strip() and not line.startswith(" "))):
-            close(); exercise = None
-        if match: exercise = match[1]
-        if line.lstrip().startswith("```"): fenced = not fenced
+            close()
+            exercise = None
+        if match:
+            exercise = match[1]
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
         out.append(line)
     close()
     return head + found + "\n".join(out)
@@ -154,31 +218,47 @@ def fold_answers(text: str, chapter: str, answers: dict[tuple[str, str], str]) -
 
 # ---- pages -----------------------------------------------------------------------------------------
 
+
 def page(path: Path, answers: dict) -> list[dict]:
     "The cells of a chapter as the site shows them."
     name, cells, titled = path.stem, [], False
     for cell in read(path):
         directives, text = source(cell)
-        if "hide" in directives: continue
+        if "hide" in directives:
+            continue
         if cell["cell_type"] == "markdown":
             text = fold_answers(links(text), name.split("_")[0], answers)
-            if not titled and (head := re.match(r"# .+\n*(> .+\n*)?", text)):   # the badges go below the title's second line
+            if not titled and (
+                head := re.match(r"# .+\n*(> .+\n*)?", text)
+            ):  # the badges go below the title's second line
                 cells += [markdown(head[0]), badges(name)]
-                text, titled = text[head.end():], True
-            if text: cells.append(markdown(text))
+                text, titled = text[head.end() :], True
+            if text:
+                cells.append(markdown(text))
             continue
-        if not text and not cell.get("outputs"): continue
-        if "export" in directives: cells.append(markdown(f"(cell-{cell['id']})="))
+        if not text and not cell.get("outputs"):
+            continue
+        if "export" in directives:
+            cells.append(markdown(f"(cell-{cell['id']})="))
         cells.append(code_cell(cell, directives, text, name))
-        if any(NEEDS_KERNEL in "".join(o.get("data", {}).get("text/plain", "")) for o in cell.get("outputs", [])):
+        if any(
+            NEEDS_KERNEL in "".join(o.get("data", {}).get("text/plain", ""))
+            for o in cell.get("outputs", [])
+        ):
             cells.append(kernel_note(name))
     return cells
 
 
 def write_notebook(name: str, cells: list[dict]) -> None:
-    notebook = {"cells": [{"id": f"cell{i}", **cell} for i, cell in enumerate(cells)], "nbformat": 4, "nbformat_minor": 5,
-                "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-                             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}}
+    notebook = {
+        "cells": [{"id": f"cell{i}", **cell} for i, cell in enumerate(cells)],
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+        },
+    }
     (PAGES / f"{name}.ipynb").write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
 
@@ -188,7 +268,9 @@ def contents(caption: str, entries: list[str]) -> str:
 
 # ---- the API, from signatures, docstrings and the comments beside parameters ------------------------
 
-def plain_function(value): return getattr(value, "py_func", value)   # of one that Numba compiles
+
+def plain_function(value):
+    return getattr(value, "py_func", value)  # of one that Numba compiles
 
 
 def prose(text: str | None) -> str:
@@ -197,36 +279,49 @@ def prose(text: str | None) -> str:
 
 
 def type_name(annotation) -> str:
-    if annotation in (inspect.Parameter.empty, None): return ""
+    if annotation in (inspect.Parameter.empty, None):
+        return ""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(llama2_nb|typing|numpy|os|pathlib|collections|ipywidgets|matplotlib)\.(?:\w+\.)*(?=[\w])", "", text)
+    return re.sub(
+        r"\b(llama2_nb|typing|numpy|os|pathlib|collections|ipywidgets|matplotlib)\.(?:\w+\.)*(?=[\w])",
+        "",
+        text,
+    )
 
 
 def signature(function, skip_self: bool = False) -> str:
     "The call, without types: those stand beside the meaning of each parameter."
     s = inspect.signature(function)
     parameters = [p.replace(annotation=inspect.Parameter.empty) for p in s.parameters.values()]
-    if skip_self: parameters = parameters[1:]
+    if skip_self:
+        parameters = parameters[1:]
     return str(s.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 
 
 def fields(documented, skip: set[str] = frozenset({"self", "cls"})) -> str:
     "Parameters and result as a list of fields: name, type, shape and meaning."
     from fastcore.docments import docments
+
     lines = []
     for name, about in docments(documented, full=True).items():
-        if name in skip: continue
+        if name in skip:
+            continue
         anno, comment = type_name(about.anno), prose(" ".join((about.docment or "").split()))
         if name == "return":
-            if comment: lines.append(f":returns: {comment}")
-            if anno and anno != "None": lines.append(f":rtype: {anno}")
+            if comment:
+                lines.append(f":returns: {comment}")
+            if anno and anno != "None":
+                lines.append(f":rtype: {anno}")
         else:
             lines.append(f":param {name}: {comment}")
-            if anno: lines.append(f":type {name}: {anno}")
+            if anno:
+                lines.append(f":type {name}: {anno}")
     return "\n".join(lines)
 
 
-def entry(kind: str, name: str, call: str, body: list[str], options: str = "", colons: int = 3) -> str:
+def entry(
+    kind: str, name: str, call: str, body: list[str], options: str = "", colons: int = 3
+) -> str:
     parts = "\n\n".join(b for b in body if b)
     return f"{':' * colons}{{py:{kind}}} {name}{call}\n{options}\n{parts}\n{':' * colons}"
 
@@ -234,10 +329,18 @@ def entry(kind: str, name: str, call: str, body: list[str], options: str = "", c
 def method(name: str, value) -> str:
     if isinstance(value, property):
         kind = type_name(inspect.signature(value.fget).return_annotation)
-        return entry("property", name, "", [prose(inspect.getdoc(value))], f":type: {kind}\n" if kind else "")
+        return entry(
+            "property", name, "", [prose(inspect.getdoc(value))], f":type: {kind}\n" if kind else ""
+        )
     f = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
     option = {classmethod: ":classmethod:\n", staticmethod: ":staticmethod:\n"}.get(type(value), "")
-    return entry("method", name, signature(f, not isinstance(value, staticmethod)), [prose(inspect.getdoc(f)), fields(f)], option)
+    return entry(
+        "method",
+        name,
+        signature(f, not isinstance(value, staticmethod)),
+        [prose(inspect.getdoc(f)), fields(f)],
+        option,
+    )
 
 
 def describe(name: str, value, comment: str, where: str) -> str:
@@ -246,25 +349,46 @@ def describe(name: str, value, comment: str, where: str) -> str:
     doc = prose(inspect.getdoc(function))
     if inspect.isclass(value):
         own = "__init__" in vars(value) and not hasattr(value, "__dataclass_fields__")
-        made = fields(value.__init__ if own else value, {"self", "return"}) if own or getattr(value, "__annotations__", None) else ""
-        try: call = signature(value)
-        except ValueError: call = ""
-        if issubclass(value, Exception): call = made = ""
-        members = [method(k, v) for k, v in vars(value).items() if not k.startswith("_") and
-                   (inspect.isfunction(v) or isinstance(v, (property, classmethod, staticmethod)))]
+        made = (
+            fields(value.__init__ if own else value, {"self", "return"})
+            if own or getattr(value, "__annotations__", None)
+            else ""
+        )
+        try:
+            call = signature(value)
+        except ValueError:
+            call = ""
+        if issubclass(value, Exception):
+            call = made = ""
+        members = [
+            method(k, v)
+            for k, v in vars(value).items()
+            if not k.startswith("_")
+            and (inspect.isfunction(v) or isinstance(v, (property, classmethod, staticmethod)))
+        ]
         return entry("class", name, call, [doc, made, where, *members], colons=4)
-    if inspect.isfunction(function): return entry("function", name, signature(function), [doc, fields(function), where])
+    if inspect.isfunction(function):
+        return entry("function", name, signature(function), [doc, fields(function), where])
     shown = repr(value)
-    return entry("data", name, "", [comment, where], f":value: {shown}\n" if len(shown) <= 60 and "<" not in shown else "")
+    return entry(
+        "data",
+        name,
+        "",
+        [comment, where],
+        f":value: {shown}\n" if len(shown) <= 60 and "<" not in shown else "",
+    )
 
 
 def load(module: str, absent: tuple[str, ...] = ()):
     "A module of ours; a package that it wants and that isn't installed is imitated."
     from sphinx.ext.autodoc.mock import mock
+
     try:
-        with mock(list(absent)): return importlib.import_module(f"llama2_nb.{module}")
+        with mock(list(absent)):
+            return importlib.import_module(f"llama2_nb.{module}")
     except ModuleNotFoundError as e:
-        if e.name.startswith("llama2_nb") or e.name in absent: raise
+        if e.name.startswith("llama2_nb") or e.name in absent:
+            raise
         return load(module, (*absent, e.name))
 
 
@@ -272,16 +396,32 @@ def module_page(chapter: Path, module: str) -> str:
     "Everything in a module's `__all__`, in the order of the chapter, each with a link to the cell that it comes from."
     loaded = load(module)
     text = Path(loaded.__file__).read_text(encoding="utf-8")
-    cells = {i: m[1] for i, line in enumerate(text.splitlines(), 1) if (m := re.match(r"# %% \S+ #(\w+)", line))}
+    cells = {
+        i: m[1]
+        for i, line in enumerate(text.splitlines(), 1)
+        if (m := re.match(r"# %% \S+ #(\w+)", line))
+    }
     lines = text.splitlines()
-    places = {}   # name → line of its definition, and the comment beside it
+    places = {}  # name → line of its definition, and the comment beside it
     for node in ast.walk(ast.parse(text)):
-        for target in getattr(node, "targets", [getattr(node, "target", None)] if isinstance(node, ast.AnnAssign) else []):
+        for target in getattr(
+            node,
+            "targets",
+            [getattr(node, "target", None)] if isinstance(node, ast.AnnAssign) else [],
+        ):
             for name in (n.id for n in ast.walk(target) if isinstance(n, ast.Name)):
-                if node.col_offset == 0: places.setdefault(name, (node.lineno, lines[node.end_lineno - 1].partition("   # ")[2]))
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)): places.setdefault(node.name, (node.lineno, ""))
-    out = [f"# llama2_nb.{module}", f"> {loaded.__doc__.strip()}", f"Explained in [{title(chapter)}](../{chapter.stem}.ipynb).",
-           f"```{{py:module}} llama2_nb.{module}\n```"]
+                if node.col_offset == 0:
+                    places.setdefault(
+                        name, (node.lineno, lines[node.end_lineno - 1].partition("   # ")[2])
+                    )
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            places.setdefault(node.name, (node.lineno, ""))
+    out = [
+        f"# llama2_nb.{module}",
+        f"> {loaded.__doc__.strip()}",
+        f"Explained in [{title(chapter)}](../{chapter.stem}.ipynb).",
+        f"```{{py:module}} llama2_nb.{module}\n```",
+    ]
     for name in sorted(set(loaded.__all__), key=lambda n: places.get(n, (0, ""))[0]):
         line, comment = places.get(name, (0, ""))
         cell = next((c for i, c in reversed(list(cells.items())) if i <= line), None)
@@ -295,17 +435,26 @@ def command_page(chapter: Path | None) -> str:
     from typer.main import get_command
     from typer.testing import CliRunner
     from llama2_nb import cli
+
     def text(*args: str) -> str:
-        done = CliRunner().invoke(cli.app, [*args, "--help"], prog_name="llama2-nb", env={"COLUMNS": "90", "TERMINAL_WIDTH": "90"})
+        done = CliRunner().invoke(
+            cli.app,
+            [*args, "--help"],
+            prog_name="llama2-nb",
+            env={"COLUMNS": "90", "TERMINAL_WIDTH": "90"},
+        )
         return f"```text\n$ llama2-nb {' '.join([*args, '--help'])}\n{done.stdout.strip()}\n```"
+
     parts = ["# The command llama2-nb", text()]
     for name, command in get_command(cli.app).commands.items():
         parts += [f"## {name}", text(name)]
-    if chapter: parts.insert(1, f"How it is made: [{title(chapter)}]({chapter.stem}.ipynb).")
+    if chapter:
+        parts.insert(1, f"How it is made: [{title(chapter)}]({chapter.stem}.ipynb).")
     return "\n\n".join(parts) + "\n"
 
 
 # ---- all of it -------------------------------------------------------------------------------------
+
 
 def copy_mathjax(to: Path) -> None:
     "Of the installed MathJax, the files that the pages ask for."
@@ -314,7 +463,8 @@ def copy_mathjax(to: Path) -> None:
         if path and path.startswith(tuple(MATHJAX)):
             (to / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file.locate(), to / path)
-    if not (to / MATHJAX[0]).exists(): raise SystemExit("MathJax isn't where sphinx-mathjax-offline keeps it")
+    if not (to / MATHJAX[0]).exists():
+        raise SystemExit("MathJax isn't where sphinx-mathjax-offline keeps it")
 
 
 def write_pages() -> None:
@@ -329,23 +479,46 @@ def write_pages() -> None:
         (PAGES / path).write_bytes(png)
     for path in chapters():
         write_notebook(path.stem, page(path, answers))
-        if exported := next((m[1] for c in read(path) if (m := re.search(r"^#\|\s*default_exp (\w+)", c["source"], re.M))), None):
+        if exported := next(
+            (
+                m[1]
+                for c in read(path)
+                if (m := re.search(r"^#\|\s*default_exp (\w+)", c["source"], re.M))
+            ),
+            None,
+        ):
             modules[exported] = path
-    if answers: raise SystemExit(f"61_solutions answers exercises that no chapter has: {sorted(answers)}")
+    if answers:
+        raise SystemExit(f"61_solutions answers exercises that no chapter has: {sorted(answers)}")
     command = modules.pop("cli", None)
     for module, path in modules.items():
         (PAGES / f"api/{module}.md").write_text(module_page(path, module), encoding="utf-8")
     (PAGES / "command.md").write_text(command_page(command), encoding="utf-8")
     for file in "CHANGELOG.md", "CONTRIBUTING.md":
-        text = re.sub(r"\]\((?!https?:|#)nbs/([\w-]+\.ipynb)\)", r"](\1)", (ROOT / file).read_text(encoding="utf-8"))
-        text = re.sub(r"\]\((?!https?:|#|[\w-]+\.ipynb\))([^)\s]+)\)", rf"]({REPO}/blob/{BRANCH}/\1)", text)
+        text = re.sub(
+            r"\]\((?!https?:|#)nbs/([\w-]+\.ipynb)\)",
+            r"](\1)",
+            (ROOT / file).read_text(encoding="utf-8"),
+        )
+        text = re.sub(
+            r"\]\((?!https?:|#|[\w-]+\.ipynb\))([^)\s]+)\)", rf"]({REPO}/blob/{BRANCH}/\1)", text
+        )
         (PAGES / file.lower()).write_text(text, encoding="utf-8")
     front = [c for c in page(NOTEBOOKS / "index.ipynb", {})]
     numbered = [p for p in chapters()]
-    tables = [contents(caption, [f"{title(p)} <{p.stem}>" for p in numbered if p.stem[0] == digit])
-              for digit, caption in PARTS.items() if any(p.stem[0] == digit for p in numbered)]
-    if others := [p for p in numbered if p.stem[0] not in PARTS]: tables.append(contents("More", [p.stem for p in others]))
-    tables.append(contents("Reference", ["command", *[f"llama2_nb.{m} <api/{m}>" for m in modules], "All names <genindex>"]))
+    tables = [
+        contents(caption, [f"{title(p)} <{p.stem}>" for p in numbered if p.stem[0] == digit])
+        for digit, caption in PARTS.items()
+        if any(p.stem[0] == digit for p in numbered)
+    ]
+    if others := [p for p in numbered if p.stem[0] not in PARTS]:
+        tables.append(contents("More", [p.stem for p in others]))
+    tables.append(
+        contents(
+            "Reference",
+            ["command", *[f"llama2_nb.{m} <api/{m}>" for m in modules], "All names <genindex>"],
+        )
+    )
     tables.append(contents("The project", ["contributing", "changelog"]))
     write_notebook("index", [*front, markdown("\n\n".join(tables))])
 
@@ -356,10 +529,28 @@ def main() -> int:
     args = parser.parse_args()
     write_pages()
     html = ROOT / "_proc/html"
-    for folder in html, args.out: shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", ROOT / "tools/site", "-j", "2", "-W", "--keep-going",
-               "-d", ROOT / "_proc/doctrees", PAGES, html]
-    if status := subprocess.run(command).returncode: return status
+    for folder in html, args.out:
+        shutil.rmtree(folder, ignore_errors=True)
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-b",
+        "html",
+        "-c",
+        ROOT / "tools/site",
+        "-j",
+        "2",
+        "-W",
+        "--keep-going",
+        "-d",
+        ROOT / "_proc/doctrees",
+        PAGES,
+        html,
+    ]
+    if status := subprocess.run(command).returncode:
+        return status
     shutil.move(html, args.out)
     return 0
 

@@ -7,6 +7,7 @@ The run is begun, one of its workers is killed, the run is stopped as by Ctrl-C;
 and its file cut in the middle of a line; then it runs to its end. Every record must be there once, and equal what
 `Llama.generate` writes, byte for byte. --speed measures one worker and two in turns, on a random model. POSIX only.
 """
+
 import argparse
 import contextlib
 import json
@@ -27,13 +28,26 @@ from llama2_nb.core import Llama
 from llama2_nb.scale import Job, new_job, open_client, run_batches, to_line
 
 SEED = 5
-COMMAND = [sys.executable, "-c", "from llama2_nb.cli import main; main()", "generate", "-s", str(SEED)]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from llama2_nb.cli import main; main()",
+    "generate",
+    "-s",
+    str(SEED),
+]
 
 
 def make_prompts(n: int) -> list[str]:
     "Beginnings of stories, all different; one in a hundred can't be told."
     who = ["fox", "cat", "dog", "girl", "boy", "king", "old man", "bird", "rabbit", "dragon"]
-    how = ["The little {}", "Once upon a time there was a {}", "One day, a {}", "In the forest, the {}", "A brave {}"]
+    how = [
+        "The little {}",
+        "Once upon a time there was a {}",
+        "One day, a {}",
+        "In the forest, the {}",
+        "A brave {}",
+    ]
     prompts = [f"{how[i % 5].format(who[i // 5 % 10])} and {i}" for i in range(n)]
     prompts[50::200] = ["a NUL \0 in the text"] * len(prompts[50::200])
     prompts[150::200] = ["too long " * 600] * len(prompts[150::200])
@@ -47,8 +61,11 @@ def one_by_one(prompts: list[str], steps: int, seed: int = SEED) -> list[bytes]:
         record = dict(index=i, prompt=prompt, seed=seed + i)
         try:
             record["text"] = llama.generate(prompt, steps=steps, seed=seed + i)
-            record["cut"] = len(list(llama.tokens(prompt, steps=steps, seed=seed + i))) == llama.limit(steps)
-        except ValueError as e: record["error"] = str(e)
+            record["cut"] = len(
+                list(llama.tokens(prompt, steps=steps, seed=seed + i))
+            ) == llama.limit(steps)
+        except ValueError as e:
+            record["error"] = str(e)
         lines.append(to_line(record))
     return lines
 
@@ -57,31 +74,57 @@ class Run:
     "The command as a process with its own group, as a shell starts it."
 
     def __init__(self, args: list[str], out: Path):
-        self.out, self.process = out, subprocess.Popen(COMMAND + args, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.out, self.process = (
+            out,
+            subprocess.Popen(
+                COMMAND + args, stderr=subprocess.PIPE, text=True, start_new_session=True
+            ),
+        )
 
     def wait_for(self, lines: int) -> None:
-        while self.process.poll() is None and (not self.out.exists() or self.out.read_bytes().count(b"\n") < lines): time.sleep(0.02)
-        assert self.process.poll() is None, f"ended before it had {lines} lines: {self.process.stderr.read()}"
+        while self.process.poll() is None and (
+            not self.out.exists() or self.out.read_bytes().count(b"\n") < lines
+        ):
+            time.sleep(0.02)
+        assert self.process.poll() is None, (
+            f"ended before it had {lines} lines: {self.process.stderr.read()}"
+        )
 
     def workers(self) -> list[psutil.Process]:
         def is_one(p: psutil.Process) -> bool:
-            try: return "spawn_main" in " ".join(p.cmdline())
-            except psutil.Error: return False   # gone already
+            try:
+                return "spawn_main" in " ".join(p.cmdline())
+            except psutil.Error:
+                return False  # gone already
+
         return [p for p in psutil.Process(self.process.pid).children() if is_one(p)]
 
-    def end(self) -> tuple[int, str]:   # exit status, stderr
+    def end(self) -> tuple[int, str]:  # exit status, stderr
         _, text = self.process.communicate(timeout=600)
         return self.process.returncode, text
 
 
 def disturb(n: int, steps: int, workers: int) -> None:
     "The test: prints what happened, raises `AssertionError` if a record is missing, twice, or another."
-    signal.signal(signal.SIGINT, signal.default_int_handler)   # a job in the background has it ignored, and so would its children
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a job in the background has it ignored, and so would its children
     prompts = make_prompts(n)
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "prompts.jsonl", Path(folder) / "stories.jsonl"
         source.write_bytes(b"".join(map(to_line, prompts)))
-        args = ["--prompts", str(source), "--out", str(out), "-n", str(steps), "--workers", str(workers), "--batch-size", str(min(64, max(1, n // 50)))]
+        args = [
+            "--prompts",
+            str(source),
+            "--out",
+            str(out),
+            "-n",
+            str(steps),
+            "--workers",
+            str(workers),
+            "--batch-size",
+            str(min(64, max(1, n // 50))),
+        ]
         began = time.perf_counter()
 
         run = Run(args, out)
@@ -89,19 +132,23 @@ def disturb(n: int, steps: int, workers: int) -> None:
         victim = run.workers()[0]
         victim.kill()
         run.wait_for(1 + n // 2)
-        os.killpg(run.process.pid, signal.SIGINT)   # as a terminal does: to all of them
+        os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: to all of them
         status, said = run.end()
-        assert status == 130 and said.endswith("llama2-nb: interrupted\n") and "Traceback" not in said, (status, said)
+        assert (
+            status == 130 and said.endswith("llama2-nb: interrupted\n") and "Traceback" not in said
+        ), (status, said)
         there = out.read_bytes().count(b"\n") - 1
         print(f"killed worker {victim.pid}, stopped at {there} of {n}", flush=True)
 
         run = Run(args, out)
         run.wait_for(max(there + 2, 1 + 3 * n // 4))
         orphans = run.workers()
-        run.process.kill()   # nobody tells the workers
+        run.process.kill()  # nobody tells the workers
         run.end()
         assert not psutil.wait_procs(orphans, timeout=10)[1], "workers outlive the command"
-        os.truncate(out, out.stat().st_size - 9)   # as if the power had failed in the middle of a line
+        os.truncate(
+            out, out.stat().st_size - 9
+        )  # as if the power had failed in the middle of a line
         there = out.read_bytes().count(b"\n") - 1
         print(f"killed as a whole, {there} of {n} and half a line", flush=True)
 
@@ -120,7 +167,9 @@ def disturb(n: int, steps: int, workers: int) -> None:
         assert len(lines) == n, f"{len(lines)} records for {n} prompts"
         assert lines == expected, next(pair for pair in zip(lines, expected) if pair[0] != pair[1])
         texts = lambda lines: [json.loads(line).get("text") for line in lines]
-        assert texts(lines[:100]) != texts(one_by_one(prompts[:100], steps, SEED + 1))   # a control: with their neighbours' seeds
+        assert texts(lines[:100]) != texts(
+            one_by_one(prompts[:100], steps, SEED + 1)
+        )  # a control: with their neighbours' seeds
         errors = sum(b'"error": ' in line for line in lines)
         assert errors == len(prompts[50::100])
         print(f"{n} records, {errors} of them errors: each once, each byte as one by one")
@@ -129,18 +178,22 @@ def disturb(n: int, steps: int, workers: int) -> None:
 def cpu_seconds() -> tuple[float, float]:
     "What the machine's cores have done so far, and how much of that was this process and its workers."
     everything, me = psutil.cpu_times(), psutil.Process()
-    mine = sum(p.cpu_times().user + p.cpu_times().system for p in (me, *me.children(recursive=True)))
-    return sum(everything) - everything.idle - getattr(everything, "iowait", 0) - getattr(everything, "guest", 0), mine
+    mine = sum(
+        p.cpu_times().user + p.cpu_times().system for p in (me, *me.children(recursive=True))
+    )
+    return sum(everything) - everything.idle - getattr(everything, "iowait", 0) - getattr(
+        everything, "guest", 0
+    ), mine
 
 
 class Timed(NamedTuple):
-    wall: float     # seconds until the last result is here
-    busy: float     # seconds that workers spent in tasks
-    others: float   # share of the machine's cores that other programs took meanwhile
+    wall: float  # seconds until the last result is here
+    busy: float  # seconds that workers spent in tasks
+    others: float  # share of the machine's cores that other programs took meanwhile
 
 
 def timed(client, job: Job, prompts: list[str], size: int) -> Timed:
-    batches = [list(enumerate(prompts))[i:i + size] for i in range(0, len(prompts), size)]
+    batches = [list(enumerate(prompts))[i : i + size] for i in range(0, len(prompts), size)]
     began, (all_before, mine_before) = time.perf_counter(), cpu_seconds()
     tasks = list(run_batches(client, job, batches))
     wall, (all_after, mine_after) = time.perf_counter() - began, cpu_seconds()
@@ -155,21 +208,40 @@ def speed(shape: str, rounds: int, steps: int, n: int, size: int, quiet: float) 
         write_random(path, SHAPES[shape])
         job = new_job(path, steps=steps, temperature=0, seed=1)
         clients = {w: stack.enter_context(open_client(workers=w)) for w in (1, 2)}
-        for w, client in clients.items(): timed(client, job, ["a"] * 2 * w, 1)   # each worker loads the model
+        for w, client in clients.items():
+            timed(client, job, ["a"] * 2 * w, 1)  # each worker loads the model
         seen = []
         for _ in range(rounds):
-            seen.append([timed(client, job, [f"word{i}" for i in range(n)], size) for client in clients.values()])
+            seen.append(
+                [
+                    timed(client, job, [f"word{i}" for i in range(n)], size)
+                    for client in clients.values()
+                ]
+            )
             one, two = seen[-1]
-            print(f"{one.wall:6.2f} s, {two.wall:6.2f} s: {one.wall / two.wall:.2f}; others took {one.others:.1%}, {two.others:.1%}", flush=True)
+            print(
+                f"{one.wall:6.2f} s, {two.wall:6.2f} s: {one.wall / two.wall:.2f}; others took {one.others:.1%}, {two.others:.1%}",
+                flush=True,
+            )
     kept = [pair for pair in seen if max(t.others for t in pair) < quiet]
-    print(f"{shape}, {n} texts of {steps} tokens, {size} in a task: {len(kept)} of {rounds} rounds with less than {quiet:.0%} taken by others")
-    if not kept: return
+    print(
+        f"{shape}, {n} texts of {steps} tokens, {size} in a task: {len(kept)} of {rounds} rounds with less than {quiet:.0%} taken by others"
+    )
+    if not kept:
+        return
     for w, times in zip((1, 2), zip(*kept)):
-        wall, engine = median(t.wall for t in times), median(1 - t.busy / (w * t.wall) for t in times)
-        print(f"{w}: {n * steps / wall:,.0f} tokens/s, {engine:.1%} of the workers' time is not writing")
+        wall, engine = (
+            median(t.wall for t in times),
+            median(1 - t.busy / (w * t.wall) for t in times),
+        )
+        print(
+            f"{w}: {n * steps / wall:,.0f} tokens/s, {engine:.1%} of the workers' time is not writing"
+        )
     ratios = sorted(one.wall / two.wall for one, two in kept)
-    print(f"two workers / one: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); beside another, a task takes "
-          f"{median(two.busy / one.busy for one, two in kept) - 1:.0%} longer")
+    print(
+        f"two workers / one: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); beside another, a task takes "
+        f"{median(two.busy / one.busy for one, two in kept) - 1:.0%} longer"
+    )
 
 
 if __name__ == "__main__":
@@ -181,7 +253,14 @@ if __name__ == "__main__":
     parser.add_argument("--shape", choices=SHAPES, default="15M")
     parser.add_argument("--size", type=int, default=16, help="texts in a task, with --speed")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quiet", type=float, default=0.05, help="share that others may take in a round that counts")
+    parser.add_argument(
+        "--quiet",
+        type=float,
+        default=0.05,
+        help="share that others may take in a round that counts",
+    )
     args = parser.parse_args()
-    if args.speed: speed(args.shape, args.rounds, args.steps, args.stories or 256, args.size, args.quiet)
-    else: disturb(args.stories or 10_000, args.steps, args.workers)
+    if args.speed:
+        speed(args.shape, args.rounds, args.steps, args.stories or 256, args.size, args.quiet)
+    else:
+        disturb(args.stories or 10_000, args.steps, args.workers)

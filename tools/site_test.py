@@ -6,6 +6,7 @@ no place on its page, a page that no link leads to, an error in the console, a r
 that axe finds, a page wider than a phone, TeX that isn't set, a hidden cell that shows, an exercise without its answer.
 Needs the extras `docs` and `browser`, and a Chromium.
 """
+
 import argparse
 import functools
 import http.server
@@ -33,7 +34,7 @@ from make_site import NEEDS_KERNEL, NOTEBOOKS, launchers, solutions
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT, DARK, PHONE = "light", "dark", "phone"
 DESK, POCKET = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
-TALLEST = 6000   # pixels of a page in a picture
+TALLEST = 6000  # pixels of a page in a picture
 WALKERS = 2
 # what Colab's, Binder's and GitHub's own pages hold is theirs
 OUTSIDE = re.compile(r"https?://|mailto:")
@@ -51,16 +52,20 @@ class Anchors(HTMLParser):
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.places |= {attrs[name] for name in ("id", "name") if attrs.get(name)}
-        self.links |= {attrs[name] for name in ("href", "src") if attrs.get(name) is not None and tag != "base"}
+        self.links |= {
+            attrs[name] for name in ("href", "src") if attrs.get(name) is not None and tag != "base"
+        }
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
 
 
 class Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, request, client):   # a browser hangs up when it has seen enough
-        if not isinstance(sys.exc_info()[1], ConnectionError): super().handle_error(request, client)
+    def handle_error(self, request, client):  # a browser hangs up when it has seen enough
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client)
 
 
 @contextmanager
@@ -69,7 +74,8 @@ def served(folder: Path):
     server = Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    try: yield f"http://127.0.0.1:{server.server_port}/"
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
     finally:
         server.shutdown()
         server.server_close()
@@ -78,10 +84,11 @@ def served(folder: Path):
 def check_links(folder: Path, base: str) -> tuple[list[str], list[str]]:
     "Follow every link from the front page: the pages found, and what is wrong."
     pages, answers, todo, problems = {}, {}, [base + "index.html"], []
-    asked = []   # (page, link, address, place)
+    asked = []  # (page, link, address, place)
     while todo:
         url = todo.pop()
-        if url in answers: continue
+        if url in answers:
+            continue
         try:
             with urllib.request.urlopen(url, timeout=30) as reply:
                 answers[url] = reply.status
@@ -89,20 +96,27 @@ def check_links(folder: Path, base: str) -> tuple[list[str], list[str]]:
         except urllib.error.HTTPError as e:
             answers[url] = e.code
             continue
-        if body is None: continue
+        if body is None:
+            continue
         pages[url] = Anchors(body.decode())
         for link in pages[url].links:
-            if OUTSIDE.match(link) or link.startswith(("data:", "javascript:")): continue
+            if OUTSIDE.match(link) or link.startswith(("data:", "javascript:")):
+                continue
             address, _, place = urllib.parse.urljoin(url, link).partition("#")
             asked.append((url, link, address.partition("?")[0], urllib.parse.unquote(place)))
             todo.append(asked[-1][2])
     for url, link, address, place in asked:
         where = url.removeprefix(base)
-        if answers[address] != 200: problems.append(f"{where}: {link} answers {answers[address]}")
-        elif address in pages and place not in pages[address].places: problems.append(f"{where}: {link} leads to no place on its page")
+        if answers[address] != 200:
+            problems.append(f"{where}: {link} answers {answers[address]}")
+        elif address in pages and place not in pages[address].places:
+            problems.append(f"{where}: {link} leads to no place on its page")
     found = sorted(url.removeprefix(base) for url in pages)
-    problems += [f"{name}: no link leads here" for p in sorted(folder.rglob("*.html"))
-                 if (name := p.relative_to(folder).as_posix()) not in found and "_static/" not in name]
+    problems += [
+        f"{name}: no link leads here"
+        for p in sorted(folder.rglob("*.html"))
+        if (name := p.relative_to(folder).as_posix()) not in found and "_static/" not in name
+    ]
     return found, problems
 
 
@@ -113,22 +127,36 @@ def check_text(folder: Path) -> list[str]:
         name, text = path.stem, (folder / f"{path.stem}.html").read_text(encoding="utf-8")
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         plain = re.sub(r"<[^>]+>", "", text)
-        if "nbdev_export()" in plain or re.search(r"^#\|", plain, re.M): problems.append(f"{name}: a hidden cell or a directive shows")
-        if not all(url.replace("&", "&amp;") in text for url in launchers(name)): problems.append(f"{name}: no link to Colab and Binder")
+        if "nbdev_export()" in plain or re.search(r"^#\|", plain, re.M):
+            problems.append(f"{name}: a hidden cell or a directive shows")
+        if not all(url.replace("&", "&amp;") in text for url in launchers(name)):
+            problems.append(f"{name}: no link to Colab and Binder")
         folded = len(re.findall(r'<summary class="sd-summary-title', text))
         expected = sum(chapter == name.split("_")[0] for chapter, _ in answers)
-        if folded != expected: problems.append(f"{name}: expected {expected} folded answers, found {folded}")
-        live = sum(NEEDS_KERNEL in "".join(o.get("data", {}).get("text/plain", "")) for c in cells for o in c.get("outputs", []))
-        if (notes := text.count("Needs a kernel")) != live: problems.append(f"{name}: expected {live} notes on a kernel, found {notes}")
-        if name != "index" and not ("prev-next-info" in text): problems.append(f"{name}: no way to the next page")
+        if folded != expected:
+            problems.append(f"{name}: expected {expected} folded answers, found {folded}")
+        live = sum(
+            NEEDS_KERNEL in "".join(o.get("data", {}).get("text/plain", ""))
+            for c in cells
+            for o in c.get("outputs", [])
+        )
+        if (notes := text.count("Needs a kernel")) != live:
+            problems.append(f"{name}: expected {live} notes on a kernel, found {notes}")
+        if name != "index" and not ("prev-next-info" in text):
+            problems.append(f"{name}: no way to the next page")
     return problems
 
 
 def faults(page, rules: list[str] | None = None) -> list[str]:
     "What axe calls serious or critical."
-    options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": {"type": "rule", "values": rules}} if rules else {})
-    return [f"axe, {v['id']}: {v['help']} ({len(v['nodes'])}): {v['nodes'][0]['html'][:150]}"
-            for v in Axe().run(page, options=options).response["violations"] if v["impact"] in ("serious", "critical")]
+    options = {"resultTypes": ["violations"], "preload": False} | (
+        {"runOnly": {"type": "rule", "values": rules}} if rules else {}
+    )
+    return [
+        f"axe, {v['id']}: {v['help']} ({len(v['nodes'])}): {v['nodes'][0]['html'][:150]}"
+        for v in Axe().run(page, options=options).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
 
 
 # code is thousands of coloured words, but few colours: one word of each kind is enough for axe, and ten times as fast
@@ -146,33 +174,52 @@ def visit(browser, base: str, name: str, shots: Path | None) -> list[str]:
     "One page in light, dark and at a phone's width; what is wrong with it."
     page = browser.new_page(viewport=DESK, color_scheme="light", reduced_motion="reduce")
     witness, problems = Witness(page), []
-    page.on("response", lambda r: witness.seen.append(f"status {r.status}: {r.url}") if r.status >= 400 else None)
+    page.on(
+        "response",
+        lambda r: witness.seen.append(f"status {r.status}: {r.url}") if r.status >= 400 else None,
+    )
 
     def show(mode: str, scheme: str, size: dict):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(size)
         page.wait_for_timeout(50)
-        if not shots or "/" in name: return   # chapters, and what else stands at the top
+        if not shots or "/" in name:
+            return  # chapters, and what else stands at the top
         height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
-        page.screenshot(path=shots / f"{name.removesuffix('.html')}-{mode}.jpg", type="jpeg", quality=60, full_page=True,
-                        clip={"x": 0, "y": 0, "width": size["width"], "height": height})
+        page.screenshot(
+            path=shots / f"{name.removesuffix('.html')}-{mode}.jpg",
+            type="jpeg",
+            quality=60,
+            full_page=True,
+            clip={"x": 0, "y": 0, "width": size["width"], "height": height},
+        )
 
     page.goto(base + name)
     page.wait_for_load_state("networkidle")
-    page.evaluate("async () => { if (window.MathJax?.startup?.promise) await MathJax.startup.promise }")
-    page.add_style_tag(content="* { transition: none !important }")   # a colour on its way is no colour
-    formulas, done, wrong = page.evaluate("[\".math\", \".math mjx-container\", \"mjx-merror, [data-mjx-error]\"].map(q => document.querySelectorAll(q).length)")
-    if done < formulas or wrong: problems.append(f"of {formulas} formulas {done} are set, {wrong} with errors")
+    page.evaluate(
+        "async () => { if (window.MathJax?.startup?.promise) await MathJax.startup.promise }"
+    )
+    page.add_style_tag(
+        content="* { transition: none !important }"
+    )  # a colour on its way is no colour
+    formulas, done, wrong = page.evaluate(
+        '[".math", ".math mjx-container", "mjx-merror, [data-mjx-error]"].map(q => document.querySelectorAll(q).length)'
+    )
+    if done < formulas or wrong:
+        problems.append(f"of {formulas} formulas {done} are set, {wrong} with errors")
     show(PHONE, "light", POCKET)
     width = page.evaluate("document.documentElement.scrollWidth")
-    if width > POCKET["width"]: problems.append(f"{width} pixels wide on a phone of {POCKET['width']}")
+    if width > POCKET["width"]:
+        problems.append(f"{width} pixels wide on a phone of {POCKET['width']}")
     show(DARK, "dark", DESK)
     show(LIGHT, "light", DESK)
     page.evaluate(ONE_OF_EACH)
     problems += faults(page)
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(50)
-    problems += [f"dark: {fault}" for fault in faults(page, ["color-contrast", "link-in-text-block"])]
+    problems += [
+        f"dark: {fault}" for fault in faults(page, ["color-contrast", "link-in-text-block"])
+    ]
     page.close()
     return [f"{name}: {p}" for p in witness.seen + problems]
 
@@ -189,11 +236,18 @@ def walk(chromium: str, base: str, names: list[str], shots: Path) -> list[str]:
 def check_search(browser, base: str) -> list[str]:
     "Does the search find a word of the book, a function and nothing for nonsense?"
     page, problems = browser.new_page(), []
-    for word, expected in {"nucleus": "08_sampling.html", "rope_cos_sin": "api/rope.html", "xqzzq": None}.items():
+    for word, expected in {
+        "nucleus": "08_sampling.html",
+        "rope_cos_sin": "api/rope.html",
+        "xqzzq": None,
+    }.items():
         page.goto(f"{base}search.html?q={word}")
-        page.wait_for_function("document.querySelector('#search-results .search-summary')?.textContent.match(/found|did not match/)")
+        page.wait_for_function(
+            "document.querySelector('#search-results .search-summary')?.textContent.match(/found|did not match/)"
+        )
         found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
-        if not (any(expected in url for url in found) if expected else not found): problems.append(f"search: {word} finds {found[:3]}")
+        if not (any(expected in url for url in found) if expected else not found):
+            problems.append(f"search: {word} finds {found[:3]}")
     page.close()
     return problems
 
@@ -204,10 +258,19 @@ def controls(browser) -> list[str]:
         "link": ('<a href="no.html">x</a>', "answers 404"),
         "place": ('<a href="index.html#nowhere">x</a>', "leads to no place"),
         "console": ("<script>console.error('wrong')</script>", "console: wrong"),
-        "foreign": ('<img alt="x" src="http://elsewhere.invalid/x.png">', "request: http://elsewhere.invalid"),
-        "alt": ('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=">', "axe, image-alt"),
+        "foreign": (
+            '<img alt="x" src="http://elsewhere.invalid/x.png">',
+            "request: http://elsewhere.invalid",
+        ),
+        "alt": (
+            '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=">',
+            "axe, image-alt",
+        ),
         "contrast": ('<p style="color: #ddd; background: #fff">pale</p>', "axe, color-contrast"),
-        "code": ('<pre><span class="n" style="color: #ddd; background: #fff">pale</span> <span class="n">dark</span></pre>', "axe, color-contrast"),
+        "code": (
+            '<pre><span class="n" style="color: #ddd; background: #fff">pale</span> <span class="n">dark</span></pre>',
+            "axe, color-contrast",
+        ),
         "wide": ('<div style="width: 2000px">wide</div>', "pixels wide"),
         "math": ('<p class="math">x</p>', "formulas"),
         "alone": ("", "no link leads here"),
@@ -216,28 +279,53 @@ def controls(browser) -> list[str]:
     missed = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name, (body, _) in faulty.items(): (folder / f"{name}.html").write_text(SKELETON.format(name, name, body), encoding="utf-8")
+        for name, (body, _) in faulty.items():
+            (folder / f"{name}.html").write_text(
+                SKELETON.format(name, name, body), encoding="utf-8"
+            )
         index = "".join(f'<p><a href="{n}.html">{n}</a></p>' for n in faulty if n != "alone")
-        (folder / "index.html").write_text(SKELETON.format("index", "index", index), encoding="utf-8")
+        (folder / "index.html").write_text(
+            SKELETON.format("index", "index", index), encoding="utf-8"
+        )
         with served(folder) as base:
             links = check_links(folder, base)[1]
             for name, (_, expected) in faulty.items():
-                seen = visit(browser, base, f"{name}.html", None) + [p for p in links if p.startswith(f"{name}.html")]
-                if not (any(expected in s for s in seen) if expected else not seen): missed.append(f"{name}: expected {expected}, saw {seen}")
+                seen = visit(browser, base, f"{name}.html", None) + [
+                    p for p in links if p.startswith(f"{name}.html")
+                ]
+                if not (any(expected in s for s in seen) if expected else not seen):
+                    missed.append(f"{name}: expected {expected}, saw {seen}")
     return missed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    found = next((path for name in ("chromium", "google-chrome", "chromium-browser") if (path := shutil.which(name))), None)
+    found = next(
+        (
+            path
+            for name in ("chromium", "google-chrome", "chromium-browser")
+            if (path := shutil.which(name))
+        ),
+        None,
+    )
     parser.add_argument("--site", type=Path, default=ROOT / "_docs")
-    parser.add_argument("--chromium", default=found, help="the browser (default: the one on the PATH)")
-    parser.add_argument("--screenshots", type=Path, default=ROOT / "_proc/site-screenshots", help="where to keep what was seen")
+    parser.add_argument(
+        "--chromium", default=found, help="the browser (default: the one on the PATH)"
+    )
+    parser.add_argument(
+        "--screenshots",
+        type=Path,
+        default=ROOT / "_proc/site-screenshots",
+        help="where to keep what was seen",
+    )
     options = parser.parse_args()
-    if not options.chromium: parser.error("no Chromium on the PATH: name one with --chromium")
+    if not options.chromium:
+        parser.error("no Chromium on the PATH: name one with --chromium")
     options.screenshots.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, served(options.site) as base:
-        browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=options.chromium, args=["--no-sandbox"]
+        )
         if missed := controls(browser):
             print("faults made on purpose were not seen:", *missed, sep="\n  ")
             return 1
@@ -245,7 +333,10 @@ def main() -> int:
         problems += check_text(options.site) + check_search(browser, base)
         browser.close()
         with ProcessPoolExecutor(WALKERS, multiprocessing.get_context("spawn")) as pool:
-            for seen in [pool.submit(walk, options.chromium, base, pages[i::WALKERS], options.screenshots) for i in range(WALKERS)]:
+            for seen in [
+                pool.submit(walk, options.chromium, base, pages[i::WALKERS], options.screenshots)
+                for i in range(WALKERS)
+            ]:
                 problems += seen.result()
     print(*problems, sep="\n")
     print(f"{len(pages)} pages walked, {len(problems)} problems; pictures in {options.screenshots}")

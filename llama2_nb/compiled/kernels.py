@@ -50,21 +50,30 @@ from ..rope import rope_frequencies
 from ..sampling import Sampler
 
 # %% ../../nbs/31_compiled.ipynb #c0de5a01
-_told = {"compiling"}   # kinds of lines that stderr has had, or, outside of `warm_up`, shall not have
+# kinds of lines that stderr has had, or, outside of `warm_up`, shall not have
+_told = {"compiling"}
+
 
 def _tell(kind: str, line: str) -> None:
-    if kind not in _told: print(f"llama2-nb: {line}", file=sys.stderr, flush=True)
+    if kind not in _told:
+        print(f"llama2-nb: {line}", file=sys.stderr, flush=True)
     _told.add(kind)
+
 
 def is_whole(path: str | os.PathLike) -> bool:
     "Whether a file of the cache ends with the SHA-256 of the rest."
     try:
-        with open(path, "rb") as f: content = f.read()
-        if len(content) > 32 and sha256(content[:-32]).digest() == content[-32:]: return True
-    except (FileNotFoundError, NotADirectoryError): return False
-    except OSError: pass   # a directory, or no permission
+        with open(path, "rb") as f:
+            content = f.read()
+        if len(content) > 32 and sha256(content[:-32]).digest() == content[-32:]:
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # a directory, or no permission
     _tell("compiling", f"compiling anew, since {path} is damaged or can't be read")
     return False
+
 
 class CheckedFiles(IndexDataCacheFile):
     "Numba's files for a compiled function: an index, and one file for each type of arguments."
@@ -72,13 +81,17 @@ class CheckedFiles(IndexDataCacheFile):
     @contextmanager
     def _open_for_write(self, path):
         os.makedirs(self._cache_path, exist_ok=True)
-        if os.path.islink(path): os.unlink(path)
-        elif os.path.isdir(path): os.rmdir(path)   # an error if there is anything in it
+        if os.path.islink(path):
+            os.unlink(path)
+        elif os.path.isdir(path):
+            os.rmdir(path)  # an error if there is anything in it
         content = BytesIO()
         yield content
-        with atomic_write(path) as f: f.write(content.getvalue() + sha256(content.getvalue()).digest())
+        with atomic_write(path) as f:
+            f.write(content.getvalue() + sha256(content.getvalue()).digest())
 
-    def _load_index(self): return super()._load_index() if is_whole(self._index_path) else {}
+    def _load_index(self):
+        return super()._load_index() if is_whole(self._index_path) else {}
 
     def _load_data(self, name):
         return super()._load_data(name) if is_whole(self._data_path(name)) else None
@@ -90,56 +103,82 @@ class CheckedFiles(IndexDataCacheFile):
     def load(self, key):
         "The compiled code of a key, or None."
         stamp, saved_key, data = super().load(key) or (None, None, None)
-        if stamp == self._source_stamp and saved_key == key: return data
-        return None   # two processes that compile at the same time may use the same name
+        if stamp == self._source_stamp and saved_key == key:
+            return data
+        return None  # two processes that compile at the same time may use the same name
 
-def _places(f) -> list[FunctionCache]:   # the first is preferred
+
+def _places(f) -> list[FunctionCache]:  # the first is preferred
     "Where compiled code of f may be kept: in NUMBA_CACHE_DIR if set, or else wherever Numba would."
+
     def place(locator) -> FunctionCache:
         lenient = type(locator.__name__, (locator,), {"ensure_cache_path": lambda self: None})
         implementation = type("Place", (CompileResultCacheImpl,), {"_locator_classes": [lenient]})
         cache = type("Place", (FunctionCache,), {"_impl_class": implementation})(f)
-        cache._cache_file = CheckedFiles(cache.cache_path, cache._impl.filename_base,
-                                         cache._impl.locator.get_source_stamp())
+        cache._cache_file = CheckedFiles(
+            cache.cache_path, cache._impl.filename_base, cache._impl.locator.get_source_stamp()
+        )
         return cache
+
     places = []
     locators = CompileResultCacheImpl._locator_classes
-    if config.CACHE_DIR: locators = locators[:1]
+    if config.CACHE_DIR:
+        locators = locators[:1]
     for locator in locators:
-        try: places.append(place(locator))
-        except (RuntimeError, OSError): pass   # a function without a file, or not of that kind
+        try:
+            places.append(place(locator))
+        except (RuntimeError, OSError):
+            pass  # a function without a file, or not of that kind
     return places
+
 
 class CheckedCache(NullCache):
     "A cache for a compiled function that never fails: at worst, the function is compiled anew."
 
-    def __init__(self, f): self._places = _places(f)
+    def __init__(self, f):
+        self._places = _places(f)
 
     def load_overload(self, sig, target_context):
-        "The compiled function of a signature, from the first place that has it whole; None: compile it."
+        """The compiled function of a signature, from the first place that has it whole; None:
+        compile it.
+        """
         for place in self._places:
-            try: found = place.load_overload(sig, target_context)
-            except Exception: found = None   # written whole, but by another version
-            if found is not None: return found
+            try:
+                found = place.load_overload(sig, target_context)
+            except Exception:
+                found = None  # written whole, but by another version
+            if found is not None:
+                return found
         _tell("compiling", "compiling, once for this machine")
         return None
 
     def save_overload(self, sig, data) -> None:
-        "Keep a compiled function in the first place that can be written; where none can, say so once."
+        """Keep a compiled function in the first place that can be written; where none can, say
+        so once.
+        """
         problem = None
         for place in self._places:
-            try: return place.save_overload(sig, data)
+            try:
+                return place.save_overload(sig, data)
             except Exception as e:
                 reason = getattr(e, "strerror", None) or e
                 problem = problem or f"{getattr(e, 'filename', None) or place.cache_path}: {reason}"
-        if problem is None: return
-        _tell("keeping", f"{problem}; what was compiled can't be kept there and will be compiled again "
-                         "at the next start (free some space, or set NUMBA_CACHE_DIR to another folder)")
+        if problem is None:
+            return
+        _tell(
+            "keeping",
+            f"{problem}; what was compiled can't be kept there and will be compiled again "
+            "at the next start (free some space, or set NUMBA_CACHE_DIR to another folder)",
+        )
 
 # %% ../../nbs/31_compiled.ipynb #e3067066
-OPTIONS = dict(fastmath={"reassoc", "contract", "nsz", "arcp"},   # sums in any order; NaN stays NaN
-               nogil=True, error_model="numpy")
+OPTIONS = dict(
+    fastmath={"reassoc", "contract", "nsz", "arcp"},  # sums in any order; NaN stays NaN
+    nogil=True,
+    error_model="numpy",
+)
 inner = njit(**OPTIONS)
+
 
 def compiled(f):
     "Compile, and keep the result for the next start, if there is a place where it can be kept."
@@ -147,122 +186,200 @@ def compiled(f):
     dispatcher._cache = CheckedCache(f)
     return dispatcher
 
-F = np.float32   # without it, a literal would turn the arithmetic to float64
+
+F = np.float32  # without it, a literal would turn the arithmetic to float64
 
 # %% ../../nbs/31_compiled.ipynb #bc7fee00
 @njit(fastmath={"contract"}, nogil=True, error_model="numpy")
 def exp32(x):
     "e to the x, to seven digits; below e^-87 as good as 0."
-    if x < F(-87): x = F(-87)
-    if x > F(88): x = F(88)
-    n = np.int32(np.int32(x * F(1.4426950408889634) + F(192.5)) - np.int32(192))   # the nearest power of 2; Numba would widen it to int64
-    f = (x - F(n) * F(0.693359375)) + F(n) * F(2.12194440e-4)   # less n · ln 2, of which the first part is exact; at most 0.35
-    p = F(1) + f * (F(1) + f * (F(1 / 2) + f * (F(1 / 6) + f * (F(1 / 24) + f * (F(1 / 120) + f * F(1 / 720))))))
+    if x < F(-87):
+        x = F(-87)
+    if x > F(88):
+        x = F(88)
+    # the nearest power of 2; Numba would widen it to int64
+    n = np.int32(np.int32(x * F(1.4426950408889634) + F(192.5)) - np.int32(192))
+    # less n · ln 2, of which the first part is exact; at most 0.35
+    f = (x - F(n) * F(0.693359375)) + F(n) * F(2.12194440e-4)
+    p = F(1) + f * (
+        F(1) + f * (F(1 / 2) + f * (F(1 / 6) + f * (F(1 / 24) + f * (F(1 / 120) + f * F(1 / 720)))))
+    )
     return p * np.int32(np.int32(n + np.int32(127)) << np.int32(23)).view(np.float32)
 
 # %% ../../nbs/31_compiled.ipynb #d7158aa5
 _F32, _BYTES = ir.FloatType(), ir.IntType(8).as_pointer()
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
-def _lanes(b, data, i, n: int):   # b builds LLVM code
+
+def _lanes(b, data, i, n: int):  # b builds LLVM code
     "data[i:i + n] in a vector register."
     pointer = b.gep(data, [i])
     return b.load(b.bitcast(pointer, ir.VectorType(pointer.type.pointee, n).as_pointer()), align=1)
 
-def _widen(b, bits, kind):   # a number or a vector of them, and Numba's type: uint16 is a bfloat16, int16 a float16
+
+# a number or a vector of them, and Numba's type: uint16 is a bfloat16, int16 a float16
+def _widen(b, bits, kind):
     "The same in float32, exactly."
-    if kind == types.float32: return bits
+    if kind == types.float32:
+        return bits
     lanes = getattr(bits.type, "count", 0)
     of = lambda t: ir.VectorType(t, lanes) if lanes else t
     fill = lambda t, v: ir.Constant(of(t), [v] * lanes if lanes else v)
     wide, i32 = b.zext(bits, of(_I32)), lambda v: fill(_I32, v)
-    if kind == types.uint16: return b.bitcast(b.shl(wide, i32(16)), of(_F32))   # its upper half
-    rest = b.shl(b.and_(wide, i32(0x7fff)), i32(13))                            # exponent and fraction in place,
-    value = b.bitcast(b.fmul(b.bitcast(rest, of(_F32)), fill(_F32, 2.0 ** 112)), of(_I32))   # the exponent counted from elsewhere
-    value = b.select(b.icmp_unsigned(">=", rest, i32(0x0f800000)), b.or_(rest, i32(0x7f800000)), value)   # infinity, NaN
+    if kind == types.uint16:
+        return b.bitcast(b.shl(wide, i32(16)), of(_F32))  # its upper half
+    rest = b.shl(b.and_(wide, i32(0x7FFF)), i32(13))  # exponent and fraction in place,
+    # the exponent counted from elsewhere
+    value = b.bitcast(b.fmul(b.bitcast(rest, of(_F32)), fill(_F32, 2.0**112)), of(_I32))
+    # infinity, NaN
+    value = b.select(
+        b.icmp_unsigned(">=", rest, i32(0x0F800000)), b.or_(rest, i32(0x7F800000)), value
+    )
     return b.bitcast(b.or_(value, b.shl(b.and_(wide, i32(0x8000)), i32(16))), of(_F32))
 
-def _multiply_add(b, total, x, y):   # rounded once, where the machine can
+
+def _multiply_add(b, total, x, y):  # rounded once, where the machine can
     return b.fadd(total, b.fmul(x, y, flags=["contract"]), flags=["contract"])
 
+
 def _fold(b, totals: list) -> list:
-    "Vectors of partial sums, at most as many as each has lanes → their sums: neighbours are added, again and again."
+    """Vectors of partial sums, at most as many as each has lanes → their sums: neighbours are
+    added, again and again.
+    """
     lanes, n = totals[0].type.count, len(totals)
     pick = lambda first: ir.Constant(ir.VectorType(_I32, lanes), list(range(first, 2 * lanes, 2)))
     join = lambda x, y: b.fadd(b.shuffle_vector(x, y, pick(0)), b.shuffle_vector(x, y, pick(1)))
-    for _ in range(lanes.bit_length() - 1): totals = [join(x, y) for x, y in zip(totals[::2], totals[1::2] or totals)]
+    for _ in range(lanes.bit_length() - 1):
+        totals = [join(x, y) for x, y in zip(totals[::2], totals[1::2] or totals)]
     return [b.extract_element(totals[0], _I32(i)) for i in range(n)]
 
+
 def _prefetch(b, address):
-    "Ask for what will be needed soon: into the second cache. An address beyond all memory is no error."
+    """Ask for what will be needed soon: into the second cache. An address beyond all memory is
+    no error.
+    """
     f = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-    b.call(b.module.declare_intrinsic("llvm.prefetch", [_BYTES], f), [b.bitcast(address, _BYTES), _I32(0), _I32(2), _I32(1)])
+    b.call(
+        b.module.declare_intrinsic("llvm.prefetch", [_BYTES], f),
+        [b.bitcast(address, _BYTES), _I32(0), _I32(2), _I32(1)],
+    )
 
 # %% ../../nbs/31_compiled.ipynb #f0c48662
-def _indices(b, n: int, first, step, last) -> list:   # first, step, last: numbers of LLVM
+def _indices(b, n: int, first, step, last) -> list:  # first, step, last: numbers of LLVM
     "n of them, of which none is beyond the last."
     here = [b.add(first, b.mul(step, _I64(i))) for i in range(n)]
     return here[:1] + [b.select(b.icmp_signed("<", i, last), i, last) for i in here[1:]]
+
 
 def _next_row(b, w, n, row, R: int, column, C: int):
     "Where one of the next R rows of w begins: for each tile of the same rows another."
     turn = b.urem(b.udiv(column, _I64(C)), _I64(R))
     return b.gep(w.data, [b.mul(n, b.add(b.add(row, _I64(R)), turn))])
 
-def tile(R: int, C: int, lanes: int, fetch: bool = False):   # R · C: 1, 2, 4, 8 or 16 products, with so many partial sums each
-    "A function for compiled code: R rows of w times C rows of x; past the last ones it repeats them."
+
+# R · C: 1, 2, 4, 8 or 16 products, with so many partial sums each
+def tile(R: int, C: int, lanes: int, fetch: bool = False):
+    """A function for compiled code: R rows of w times C rows of x; past the last ones it
+    repeats them.
+    """
+
     @intrinsic
     def multiply(typingctx, out, w, x, row, step, last_row, column, last_column):
         "out[column + j, row + i · step] = w[row + i · step] · x[column + j]"
+
         def codegen(context, b, sig, args):
             out, w, x = (context.make_array(t)(context, b, a) for t, a in zip(sig.args, args[:3]))
-            n, width, kind = b.extract_value(w.shape, 1), b.extract_value(out.shape, 1), sig.args[1].dtype
+            n, width, kind = (
+                b.extract_value(w.shape, 1),
+                b.extract_value(out.shape, 1),
+                sig.args[1].dtype,
+            )
             row, step, last_row, column, last_column = args[3:]
-            rows, columns = _indices(b, R, row, step, last_row), _indices(b, C, column, _I64(1), last_column)
-            ws, xs = ([b.gep(a.data, [b.mul(i, n)]) for i in which] for a, which in ((w, rows), (x, columns)))
-            if fetch: ahead = _next_row(b, w, n, row, R, column, C)
+            rows, columns = (
+                _indices(b, R, row, step, last_row),
+                _indices(b, C, column, _I64(1), last_column),
+            )
+            ws, xs = (
+                [b.gep(a.data, [b.mul(i, n)]) for i in which]
+                for a, which in ((w, rows), (x, columns))
+            )
+            if fetch:
+                ahead = _next_row(b, w, n, row, R, column, C)
             pairs = [(i, j) for j in range(C) for i in range(R)]
             zeros = ir.Constant(ir.VectorType(_F32, lanes), [0.0] * lanes)
-            totals, whole = {p: cgutils.alloca_once_value(b, zeros) for p in pairs}, b.and_(n, _I64(-lanes))
+            totals, whole = (
+                {p: cgutils.alloca_once_value(b, zeros) for p in pairs},
+                b.and_(n, _I64(-lanes)),
+            )
             with cgutils.for_range_slice(b, _I64(0), whole, _I64(lanes)) as (k, _):
-                a, c = [_widen(b, _lanes(b, p, k, lanes), kind) for p in ws], [_lanes(b, p, k, lanes) for p in xs]
-                if fetch: _prefetch(b, b.gep(ahead, [k]))
-                for i, j in pairs: b.store(_multiply_add(b, b.load(totals[i, j]), a[i], c[j]), totals[i, j])
-            sums = {p: cgutils.alloca_once_value(b, v) for p, v in zip(pairs, _fold(b, [b.load(totals[p]) for p in pairs]))}
+                a, c = (
+                    [_widen(b, _lanes(b, p, k, lanes), kind) for p in ws],
+                    [_lanes(b, p, k, lanes) for p in xs],
+                )
+                if fetch:
+                    _prefetch(b, b.gep(ahead, [k]))
+                for i, j in pairs:
+                    b.store(_multiply_add(b, b.load(totals[i, j]), a[i], c[j]), totals[i, j])
+            sums = {
+                p: cgutils.alloca_once_value(b, v)
+                for p, v in zip(pairs, _fold(b, [b.load(totals[p]) for p in pairs]))
+            }
             with cgutils.for_range_slice(b, whole, n, _I64(1)) as (k, _):
-                a, c = [_widen(b, b.load(b.gep(p, [k])), kind) for p in ws], [b.load(b.gep(p, [k])) for p in xs]
-                for i, j in pairs: b.store(_multiply_add(b, b.load(sums[i, j]), a[i], c[j]), sums[i, j])
-            for i, j in pairs: b.store(b.load(sums[i, j]), b.gep(out.data, [b.add(b.mul(columns[j], width), rows[i])]))
+                a, c = (
+                    [_widen(b, b.load(b.gep(p, [k])), kind) for p in ws],
+                    [b.load(b.gep(p, [k])) for p in xs],
+                )
+                for i, j in pairs:
+                    b.store(_multiply_add(b, b.load(sums[i, j]), a[i], c[j]), sums[i, j])
+            for i, j in pairs:
+                b.store(
+                    b.load(sums[i, j]), b.gep(out.data, [b.add(b.mul(columns[j], width), rows[i])])
+                )
             return context.get_dummy_value()
+
         return types.void(out, w, x, *[types.int64] * 5), codegen
+
     return multiply
 
-SIDE = 4 if get_host_cpu_features().get("avx512f") else 2   # a tile's; its sums must fit the machine's registers
-tile_4x1, tile_few, tile_square = tile(4, 1, 16), tile(SIDE, SIDE, 16), tile(SIDE, SIDE, 16, fetch=True)
+
+# a tile's; its sums must fit the machine's registers
+SIDE = 4 if get_host_cpu_features().get("avx512f") else 2
+tile_4x1, tile_few, tile_square = (
+    tile(4, 1, 16),
+    tile(SIDE, SIDE, 16),
+    tile(SIDE, SIDE, 16, fetch=True),
+)
 
 # %% ../../nbs/31_compiled.ipynb #be4586db
 @inner
 def product(out, w, x, start, stop):
-    "out[:, start:stop] = x @ w[start:stop].T; all C-contiguous; x is (N, n), w (rows, n), out (N, rows)"
+    """out[:, start:stop] = x @ w[start:stop].T; all C-contiguous; x is (N, n), w (rows, n), out
+    (N, rows)
+    """
     N = len(x)
-    if N == 1:   # four streams through memory, each of which reads on where it is
+    if N == 1:  # four streams through memory, each of which reads on where it is
         step = (stop - start + 3) // 4
-        for r in range(start, start + step): tile_4x1(out, w, x, r, step, stop - 1, 0, 0)
+        for r in range(start, start + step):
+            tile_4x1(out, w, x, r, step, stop - 1, 0, 0)
     elif N <= 2 * SIDE:
         step = (stop - start + SIDE - 1) // SIDE
         for r in range(start, start + step):
-            for c in range(0, N, SIDE): tile_few(out, w, x, r, step, stop - 1, c, N - 1)
+            for c in range(0, N, SIDE):
+                tile_few(out, w, x, r, step, stop - 1, c, N - 1)
     else:
         for r in range(start, stop, SIDE):
-            for c in range(0, N, SIDE): tile_square(out, w, x, r, 1, stop - 1, c, N - 1)
+            for c in range(0, N, SIDE):
+                tile_square(out, w, x, r, 1, stop - 1, c, N - 1)
 
 # %% ../../nbs/31_compiled.ipynb #23b6cd61
 class Int8(NamedTuple):
     "Weights of `34_int8`, as an argument of a compiled function."
-    q: np.ndarray        # (L, rows, columns) or (rows, columns) int8
-    scales: np.ndarray   # (L, groups) or (groups,) float32
-    group: int           # so many weights share a scale
-    whole: bool          # groups end where rows end, and x becomes int8, too
+
+    q: np.ndarray  # (L, rows, columns) or (rows, columns) int8
+    scales: np.ndarray  # (L, groups) or (groups,) float32
+    group: int  # so many weights share a scale
+    whole: bool  # groups end where rows end, and x becomes int8, too
+
 
 @inner
 def quantize_row(q, scales, x, group):
@@ -270,10 +387,12 @@ def quantize_row(q, scales, x, group):
     bits, half = x.view(np.int32), F(0.49999997)
     for g in range(len(x) // group):
         top = np.int32(0)
-        for i in range(g * group, (g + 1) * group): top = max(top, np.int32(bits[i] & np.int32(0x7fffffff)))   # of |x|
+        # of |x|
+        for i in range(g * group, (g + 1) * group):
+            top = max(top, np.int32(bits[i] & np.int32(0x7FFFFFFF)))
         scale = F(np.int32(top).view(np.float32) / F(127))
-        if scale < F(1.1754944e-38):   # too small to divide by
-            scales[g], q[g * group:(g + 1) * group] = F(0), 0
+        if scale < F(1.1754944e-38):  # too small to divide by
+            scales[g], q[g * group : (g + 1) * group] = F(0), 0
             continue
         scales[g] = scale
         for i in range(g * group, (g + 1) * group):
@@ -283,58 +402,106 @@ def quantize_row(q, scales, x, group):
 # %% ../../nbs/31_compiled.ipynb #23b6cd62
 VNNI = bool(get_host_cpu_features().get("avx512vnni"))
 
-def _add_pairs(b, sums, w, x):   # sums: 16 int32; w, x: 32 int16 from int8
+
+def _add_pairs(b, sums, w, x):  # sums: 16 int32; w, x: 32 int16 from int8
     "sums[j] + w[2j] · x[2j] + w[2j + 1] · x[2j + 1]"
     if VNNI:
-        f = b.module.declare_intrinsic("llvm.x86.avx512.vpdpwssd.512", (), ir.FunctionType(sums.type, [sums.type] * 3))
+        f = b.module.declare_intrinsic(
+            "llvm.x86.avx512.vpdpwssd.512", (), ir.FunctionType(sums.type, [sums.type] * 3)
+        )
         return b.call(f, [sums, b.bitcast(w, sums.type), b.bitcast(x, sums.type)])
-    products = b.mul(w, x)   # they fit into 16 bits
+    products = b.mul(w, x)  # they fit into 16 bits
     for first in 0, 1:
-        half = b.shuffle_vector(products, products, ir.Constant(ir.VectorType(_I32, 16), list(range(first, 32, 2))))
+        half = b.shuffle_vector(
+            products, products, ir.Constant(ir.VectorType(_I32, 16), list(range(first, 32, 2)))
+        )
         sums = b.add(sums, b.sext(half, sums.type))
     return sums
 
-def tile_int8(R: int, C: int, group: int):   # group: 32 or 64
+
+def tile_int8(R: int, C: int, group: int):  # group: 32 or 64
     "A function for compiled code: as `tile`, for R rows of int8 weights."
+
     @intrinsic
     def multiply(typingctx, out, w, scales, x, x_scales, row, step, last_row, column, last_column):
         "x: int16, which saves widening it for every row"
+
         def codegen(context, b, sig, args):
             arrays = (context.make_array(t)(context, b, a) for t, a in zip(sig.args, args[:5]))
             out, w, scales, x, x_scales = arrays
             n, width = b.extract_value(w.shape, 1), b.extract_value(out.shape, 1)
-            groups, far, far_scales = b.sdiv(n, _I64(group)), b.extract_value(x.shape, 1), b.extract_value(x_scales.shape, 1)
+            groups, far, far_scales = (
+                b.sdiv(n, _I64(group)),
+                b.extract_value(x.shape, 1),
+                b.extract_value(x_scales.shape, 1),
+            )
             row, step, last_row, column, last_column = args[5:]
-            rows, columns = _indices(b, R, row, step, last_row), _indices(b, C, column, _I64(1), last_column)
-            ws, ss = ([b.gep(a.data, [b.mul(i, k)]) for i in rows] for a, k in ((w, n), (scales, groups)))
-            xs, xss = ([b.gep(a.data, [b.mul(i, k)]) for i in columns] for a, k in ((x, far), (x_scales, far_scales)))
-            if C > 1: ahead = _next_row(b, w, n, row, R, column, C)
-            I16x32, I32x16, F32x16 = (ir.VectorType(*v) for v in ((_I16, 32), (_I32, 16), (_F32, 16)))
-            zeros, pairs = lambda v: ir.Constant(v, [0] * 16), [(i, j) for j in range(C) for i in range(R)]
+            rows, columns = (
+                _indices(b, R, row, step, last_row),
+                _indices(b, C, column, _I64(1), last_column),
+            )
+            ws, ss = (
+                [b.gep(a.data, [b.mul(i, k)]) for i in rows] for a, k in ((w, n), (scales, groups))
+            )
+            xs, xss = (
+                [b.gep(a.data, [b.mul(i, k)]) for i in columns]
+                for a, k in ((x, far), (x_scales, far_scales))
+            )
+            if C > 1:
+                ahead = _next_row(b, w, n, row, R, column, C)
+            I16x32, I32x16, F32x16 = (
+                ir.VectorType(*v) for v in ((_I16, 32), (_I32, 16), (_F32, 16))
+            )
+            zeros, pairs = (
+                lambda v: ir.Constant(v, [0] * 16),
+                [(i, j) for j in range(C) for i in range(R)],
+            )
             totals = {p: cgutils.alloca_once_value(b, zeros(F32x16)) for p in pairs}
-            def spread(pointer, g):   # a scale in all lanes
-                v = b.insert_element(ir.Constant(F32x16, ir.Undefined), b.load(b.gep(pointer, [g])), _I32(0))
+
+            def spread(pointer, g):  # a scale in all lanes
+                v = b.insert_element(
+                    ir.Constant(F32x16, ir.Undefined), b.load(b.gep(pointer, [g])), _I32(0)
+                )
                 return b.shuffle_vector(v, v, zeros(I32x16))
+
             with cgutils.for_range_slice(b, _I64(0), groups, _I64(1)) as (g, _):
                 whole, first = dict.fromkeys(pairs, zeros(I32x16)), b.mul(g, _I64(group))
-                if C > 1: _prefetch(b, b.gep(ahead, [first]))
+                if C > 1:
+                    _prefetch(b, b.gep(ahead, [first]))
                 for k in (b.add(first, _I64(step)) for step in range(0, group, 32)):
-                    a, c = [b.sext(_lanes(b, p, k, 32), I16x32) for p in ws], [_lanes(b, p, k, 32) for p in xs]
-                    for i, j in pairs: whole[i, j] = _add_pairs(b, whole[i, j], a[i], c[j])
+                    a, c = (
+                        [b.sext(_lanes(b, p, k, 32), I16x32) for p in ws],
+                        [_lanes(b, p, k, 32) for p in xs],
+                    )
+                    for i, j in pairs:
+                        whole[i, j] = _add_pairs(b, whole[i, j], a[i], c[j])
                 s, u = [spread(p, g) for p in ss], [spread(p, g) for p in xss]
                 for i, j in pairs:
                     exact = b.sitofp(whole[i, j], F32x16)
-                    b.store(_multiply_add(b, b.load(totals[i, j]), exact, b.fmul(s[i], u[j])), totals[i, j])
+                    b.store(
+                        _multiply_add(b, b.load(totals[i, j]), exact, b.fmul(s[i], u[j])),
+                        totals[i, j],
+                    )
             sums = _fold(b, [b.load(totals[p]) for p in pairs])
-            for (i, j), v in zip(pairs, sums): b.store(v, b.gep(out.data, [b.add(b.mul(columns[j], width), rows[i])]))
+            for (i, j), v in zip(pairs, sums):
+                b.store(v, b.gep(out.data, [b.add(b.mul(columns[j], width), rows[i])]))
             return context.get_dummy_value()
+
         return types.void(out, w, scales, x, x_scales, *[types.int64] * 5), codegen
+
     return multiply
 
-rows_32, rows_64, tile_32, tile_64 = tile_int8(4, 1, 32), tile_int8(4, 1, 64), tile_int8(2, 4, 32), tile_int8(2, 4, 64)
+
+rows_32, rows_64, tile_32, tile_64 = (
+    tile_int8(4, 1, 32),
+    tile_int8(4, 1, 64),
+    tile_int8(2, 4, 32),
+    tile_int8(2, 4, 64),
+)
 
 # %% ../../nbs/31_compiled.ipynb #23b6cd63
-INT32_TERMS = 2**17   # so many products of int8 fit into an int32: 2^17 · 128 · 127 < 2^31
+INT32_TERMS = 2**17  # so many products of int8 fit into an int32: 2^17 · 128 · 127 < 2^31
+
 
 @inner
 def dot_any(q, scales, row, x, x_scales, group):
@@ -351,61 +518,88 @@ def dot_any(q, scales, row, x, x_scales, group):
         total += F(whole) * (scales[row * (len(x) // group) + g] * x_scales[g])
     return total
 
+
 @inner
 def dot_floats(q, scales, row, x, group):
     "Where groups go on from row to row, x stays as it is."
     total, n = F(0), len(x)
-    for i in range(n): total += F(q[row, i]) * scales[(row * n + i) // group] * x[i]
+    for i in range(n):
+        total += F(q[row, i]) * scales[(row * n + i) // group] * x[i]
     return total
+
 
 @inner
 def product_int8(out, w, x, start, stop, xq, x_scales):
     "As `product`; w is Int8, xq and x_scales are room for x as int8."
     (N, n), q, scales, group = x.shape, w.q, w.scales, w.group
     if w.whole:
-        for c in range(N): quantize_row(xq[c], x_scales[c], x[c], group)
+        for c in range(N):
+            quantize_row(xq[c], x_scales[c], x[c], group)
     if not w.whole or group not in (32, 64):
         for r in range(start, stop):
             for c in range(N):
-                out[c, r] = (dot_any(q, scales, r, xq[c, :n], x_scales[c], group) if w.whole
-                             else dot_floats(q, scales, r, x[c], group))
+                out[c, r] = (
+                    dot_any(q, scales, r, xq[c, :n], x_scales[c], group)
+                    if w.whole
+                    else dot_floats(q, scales, r, x[c], group)
+                )
     elif N == 1:
         step = (stop - start + 3) // 4
         for r in range(start, start + step):
-            if group == 64: rows_64(out, q, scales, xq, x_scales, r, step, stop - 1, 0, 0)
-            else: rows_32(out, q, scales, xq, x_scales, r, step, stop - 1, 0, 0)
+            if group == 64:
+                rows_64(out, q, scales, xq, x_scales, r, step, stop - 1, 0, 0)
+            else:
+                rows_32(out, q, scales, xq, x_scales, r, step, stop - 1, 0, 0)
     else:
         for r in range(start, stop, 2):
             for c in range(0, N, 4):
-                if group == 64: tile_64(out, q, scales, xq, x_scales, r, 1, stop - 1, c, N - 1)
-                else: tile_32(out, q, scales, xq, x_scales, r, 1, stop - 1, c, N - 1)
+                if group == 64:
+                    tile_64(out, q, scales, xq, x_scales, r, 1, stop - 1, c, N - 1)
+                else:
+                    tile_32(out, q, scales, xq, x_scales, r, 1, stop - 1, c, N - 1)
 
 # %% ../../nbs/31_compiled.ipynb #85f98104
 class Scattered(NamedTuple):
     "A matrix for each layer of a Hugging Face folder, as an argument of a compiled function."
-    address: np.ndarray   # (L,) int64
-    like: np.ndarray      # the first of them: (rows, columns) float32, or the bits of bfloat16 or float16
+
+    address: np.ndarray  # (L,) int64
+    # the first of them: (rows, columns) float32, or the bits of bfloat16 or float16
+    like: np.ndarray
+
 
 @intrinsic
 def _pointer(typingctx, address):
-    def codegen(context, b, sig, args): return b.inttoptr(args[0], _BYTES)
+    def codegen(context, b, sig, args):
+        return b.inttoptr(args[0], _BYTES)
+
     return types.voidptr(types.int64), codegen
+
 
 @intrinsic
 def widened(typingctx, x):
     "A float32, whatever of the three x is."
-    def codegen(context, b, sig, args): return _widen(b, args[0], sig.args[0])
+
+    def codegen(context, b, sig, args):
+        return _widen(b, args[0], sig.args[0])
+
     return types.float32(x), codegen
 
-def pair_up(x, room, w): "If w is of a folder: a head whose number i belongs to number i + half → pairs side by side."
+
+def pair_up(x, room, w):
+    "If w is of a folder: a head whose number i belongs to number i + half → pairs side by side."
+
 
 @overload(pair_up)
 def _pair_up(x, room, w):
-    if getattr(w, "instance_class", None) is not Scattered: return lambda x, room, w: None
+    if getattr(w, "instance_class", None) is not Scattered:
+        return lambda x, room, w: None
+
     def interleave(x, room, w):
         half = len(x) // 2
-        for i in range(half): room[2 * i], room[2 * i + 1] = x[i], x[half + i]
+        for i in range(half):
+            room[2 * i], room[2 * i + 1] = x[i], x[half + i]
         x[:] = room
+
     return interleave
 
 # %% ../../nbs/31_compiled.ipynb #23b6cd66
@@ -413,30 +607,53 @@ def _pair_up(x, room, w):
 def in_one_piece(typingctx, a):
     "The same array, for a compiler that couldn't know that its rows follow each other."
     result = types.Array(a.dtype, a.ndim, "C", readonly=not a.mutable)
-    def codegen(context, b, sig, args): return impl_ret_borrowed(context, b, sig.return_type, args[0])
+
+    def codegen(context, b, sig, args):
+        return impl_ret_borrowed(context, b, sig.return_type, args[0])
+
     return result(a), codegen
 
-def layer(w, l): "The weights of layer l, of whatever kind."
-def times(out, w, x, start, stop, xq, x_scales): "`product` or `product_int8`"
-def embed(x, w, token): "The vector of a token, into x."
+
+def layer(w, l):
+    "The weights of layer l, of whatever kind."
+
+
+def times(out, w, x, start, stop, xq, x_scales):
+    "`product` or `product_int8`"
+
+
+def embed(x, w, token):
+    "The vector of a token, into x."
+
 
 @overload(layer)
 def _layer(w, l):
-    if isinstance(w, types.Array): return lambda w, l: w[l]
-    if w.instance_class is Scattered: return lambda w, l: carray(_pointer(w.address[l]), w.like.shape, w.like.dtype)
+    if isinstance(w, types.Array):
+        return lambda w, l: w[l]
+    if w.instance_class is Scattered:
+        return lambda w, l: carray(_pointer(w.address[l]), w.like.shape, w.like.dtype)
     return lambda w, l: Int8(in_one_piece(w.q[l]), in_one_piece(w.scales[l]), w.group, w.whole)
+
 
 @overload(times)
 def _times(out, w, x, start, stop, xq, x_scales):
-    if isinstance(w, types.Array): return lambda out, w, x, start, stop, xq, x_scales: product(out, w, x, start, stop)
-    return lambda out, w, x, start, stop, xq, x_scales: product_int8(out, w, x, start, stop, xq, x_scales)
+    if isinstance(w, types.Array):
+        return lambda out, w, x, start, stop, xq, x_scales: product(out, w, x, start, stop)
+    return lambda out, w, x, start, stop, xq, x_scales: product_int8(
+        out, w, x, start, stop, xq, x_scales
+    )
+
 
 @overload(embed)
 def _embed(x, w, token):
     def copy(x, w, token):
-        for i in range(len(x)): x[i] = widened(w[token, i])
+        for i in range(len(x)):
+            x[i] = widened(w[token, i])
+
     def scaled(x, w, token):
-        for i in range(len(x)): x[i] = F(w.q[token, i]) * w.scales[(token * len(x) + i) // w.group]
+        for i in range(len(x)):
+            x[i] = F(w.q[token, i]) * w.scales[(token * len(x) + i) // w.group]
+
     return copy if isinstance(w, types.Array) else scaled
 
 # %% ../../nbs/31_compiled.ipynb #1d8c7346
@@ -444,9 +661,12 @@ def _embed(x, w, token):
 def norm(out, x, weight, eps):
     "RMSNorm of one row."
     square = F(0)
-    for i in range(len(x)): square += x[i] * x[i]
+    for i in range(len(x)):
+        square += x[i] * x[i]
     scale = F(1) / F(sqrt(square / F(len(x)) + eps))
-    for i in range(len(x)): out[i] = x[i] * scale * weight[i]
+    for i in range(len(x)):
+        out[i] = x[i] * scale * weight[i]
+
 
 @inner
 def turn(x, cosine, sine):
@@ -458,101 +678,167 @@ def turn(x, cosine, sine):
 # %% ../../nbs/31_compiled.ipynb #5c0ff3a2
 @inner
 def in_order(i):
-    "The bits of a float32 as an int32 → a whole number that is larger for a larger float; and back again."
-    return np.int32(i ^ np.int32(np.int32(i >> np.int32(31)) & np.int32(0x7fffffff)))
+    """The bits of a float32 as an int32 → a whole number that is larger for a larger float; and
+    back again.
+    """
+    return np.int32(i ^ np.int32(np.int32(i >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
 
 @inner
 def softmax(scores):
     "In place."
-    bits, highest, total = scores.view(np.int32), np.int32(-2**31), F(0)
-    for t in range(len(scores)): highest = max(highest, in_order(bits[t]))
+    bits, highest, total = scores.view(np.int32), np.int32(-(2**31)), F(0)
+    for t in range(len(scores)):
+        highest = max(highest, in_order(bits[t]))
     top = np.int32(in_order(highest)).view(np.float32)
     for t in range(len(scores)):
         scores[t] = exp32(scores[t] - top)
         total += scores[t]
     scale = F(1) / total
-    for t in range(len(scores)): scores[t] *= scale
+    for t in range(len(scores)):
+        scores[t] *= scale
 
 # %% ../../nbs/31_compiled.ipynb #a400b834
 def strip(lanes: int):
-    "A function for compiled code: so many columns of a mixture at once, so that a row comes from memory in one piece."
+    """A function for compiled code: so many columns of a mixture at once, so that a row comes
+    from memory in one piece.
+    """
+
     @intrinsic
     def mix_lanes(typingctx, out, weights, rows, i):
         "out[i:i + lanes] = weights @ rows[:, i:i + lanes]"
+
         def codegen(context, b, sig, args):
-            out, w, rows = (context.make_array(t)(context, b, a) for t, a in zip(sig.args, args[:3]))
-            n, width, first = b.extract_value(w.shape, 0), b.extract_value(rows.shape, 1), b.gep(rows.data, [args[3]])
+            out, w, rows = (
+                context.make_array(t)(context, b, a) for t, a in zip(sig.args, args[:3])
+            )
+            n, width, first = (
+                b.extract_value(w.shape, 0),
+                b.extract_value(rows.shape, 1),
+                b.gep(rows.data, [args[3]]),
+            )
             vector, whole = ir.VectorType(_F32, lanes), b.and_(n, _I64(-4))
-            totals = [cgutils.alloca_once_value(b, ir.Constant(vector, [0.0] * lanes)) for _ in range(4)]
+            totals = [
+                cgutils.alloca_once_value(b, ir.Constant(vector, [0.0] * lanes)) for _ in range(4)
+            ]
+
             def add_row(total, t):
-                weight = b.insert_element(ir.Constant(vector, ir.Undefined), b.load(b.gep(w.data, [t])), _I32(0))
-                weight = b.shuffle_vector(weight, weight, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
-                b.store(_multiply_add(b, b.load(total), weight, _lanes(b, first, b.mul(t, width), lanes)), total)
+                weight = b.insert_element(
+                    ir.Constant(vector, ir.Undefined), b.load(b.gep(w.data, [t])), _I32(0)
+                )
+                weight = b.shuffle_vector(
+                    weight, weight, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+                )
+                b.store(
+                    _multiply_add(
+                        b, b.load(total), weight, _lanes(b, first, b.mul(t, width), lanes)
+                    ),
+                    total,
+                )
+
             with cgutils.for_range_slice(b, _I64(0), whole, _I64(4)) as (t, _):
-                for j, total in enumerate(totals): add_row(total, b.add(t, _I64(j)))
-            with cgutils.for_range_slice(b, whole, n, _I64(1)) as (t, _): add_row(totals[0], t)
+                for j, total in enumerate(totals):
+                    add_row(total, b.add(t, _I64(j)))
+            with cgutils.for_range_slice(b, whole, n, _I64(1)) as (t, _):
+                add_row(totals[0], t)
             p, q, r, s = map(b.load, totals)
-            b.store(b.fadd(b.fadd(p, q), b.fadd(r, s)), b.bitcast(b.gep(out.data, [args[3]]), vector.as_pointer()), align=4)
+            b.store(
+                b.fadd(b.fadd(p, q), b.fadd(r, s)),
+                b.bitcast(b.gep(out.data, [args[3]]), vector.as_pointer()),
+                align=4,
+            )
             return context.get_dummy_value()
+
         return types.void(out, weights, rows, types.int64), codegen
+
     return mix_lanes
 
+
 strip_64, strip_32, strip_8 = strip(64), strip(32), strip(8)
+
 
 @inner
 def mix(out, weights, rows):
     "out = weights @ rows"
     i, n = 0, len(out)
-    while i <= n - 64: strip_64(out, weights, rows, i); i += 64
-    while i <= n - 32: strip_32(out, weights, rows, i); i += 32
-    while i <= n - 8: strip_8(out, weights, rows, i); i += 8
+    while i <= n - 64:
+        strip_64(out, weights, rows, i)
+        i += 64
+    while i <= n - 32:
+        strip_32(out, weights, rows, i)
+        i += 32
+    while i <= n - 8:
+        strip_8(out, weights, rows, i)
+        i += 8
     for i in range(i, n):
         out[i] = F(0)
-        for t in range(len(rows)): out[i] += weights[t] * rows[t, i]
+        for t in range(len(rows)):
+            out[i] += weights[t] * rows[t, i]
 
 # %% ../../nbs/31_compiled.ipynb #f17e7e7a
 @intrinsic
 def fetch_add(typingctx, counter, n):
     "counter[0] += n, as one step; gives the old value."
+
     def codegen(context, builder, sig, args):
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         return builder.atomic_rmw("add", data, args[1], "seq_cst")
+
     return types.int64(counter, types.int64), codegen
+
 
 @intrinsic
 def fetch(typingctx, counter):
     "counter[0] as it is in memory now, whoever wrote it."
+
     def codegen(context, builder, sig, args):
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         return builder.load_atomic(data, "acquire", 8)
+
     return types.int64(counter), codegen
+
 
 @intrinsic
 def swap_if(typingctx, cell, expected, new):
     "If cell[0] == expected, cell[0] = new, as one step; gives the old value."
+
     def codegen(context, builder, sig, args):
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.extract_value(builder.cmpxchg(data, args[1], args[2], "seq_cst", "seq_cst"), 0)
+        return builder.extract_value(
+            builder.cmpxchg(data, args[1], args[2], "seq_cst", "seq_cst"), 0
+        )
+
     return types.int64(cell, types.int64, types.int64), codegen
 
-if os.name == "posix": give_way = types.ExternalFunction("sched_yield", types.int32())
+
+if os.name == "posix":
+    give_way = types.ExternalFunction("sched_yield", types.int32())
 else:
+
     @inner
-    def give_way(): "Let another thread have the core."; return 0
+    def give_way():
+        "Let another thread have the core."
+        return 0
+
 
 @inner
 def barrier(counter, team):
     "Wait until the whole team is here: spin, and after a while let others have the core."
-    if team == 1: return
+    if team == 1:
+        return
     arrived, spins = fetch_add(counter, 1), 0
     target = (arrived // team + 1) * team
     while fetch(counter) < target:
         spins += 1
-        if spins > 2000: give_way()
+        if spins > 2000:
+            give_way()
 
 # %% ../../nbs/31_compiled.ipynb #bea6b4ed
 class Tensors(NamedTuple):
-    "The weights, as arguments of a compiled function; names and shapes as in `tensor_shapes`; matrices may be `Int8` or `Scattered`."
+    """The weights, as arguments of a compiled function; names and shapes as in `tensor_shapes`;
+    matrices may be `Int8` or `Scattered`.
+    """
+
     embedding: np.ndarray
     rms_att: np.ndarray
     wq: np.ndarray
@@ -569,93 +855,129 @@ class Tensors(NamedTuple):
 # %% ../../nbs/31_compiled.ipynb #bea6b4ee
 class Scratch(NamedTuple):
     "What up to N rows are computed with."
-    size: np.ndarray      # (3,) how many rows there are now, of how many of the last the logits are wanted; 1 if these choose
-    tokens: np.ndarray    # (N,) int64
-    session: np.ndarray   # (N,) int64
-    pos: np.ndarray       # (N,) int64; those of one session ascend
-    x: np.ndarray         # (N, dim) the residual stream
-    h: np.ndarray         # (team, N, dim) normalised, a copy for each thread
-    q: np.ndarray         # (N, q_dim)
-    k: np.ndarray         # (N, kv_dim)
-    v: np.ndarray         # (N, kv_dim)
-    heads: np.ndarray     # (N, q_dim)
-    more: np.ndarray      # (N, dim) what a half of a block adds
-    gate: np.ndarray      # (N, hidden_dim)
-    value: np.ndarray     # (N, hidden_dim)
-    queries: np.ndarray   # (n_kv_heads, most, head_size), where most is n_heads / n_kv_heads · min(N, ASKERS)
-    scores: np.ndarray    # (n_kv_heads, most, seq_len)
-    xq: np.ndarray        # (team, N, widest) int16, and
+
+    # (3,) how many rows there are now, of how many of the last the logits are wanted; 1 if these
+    # choose
+    size: np.ndarray
+    tokens: np.ndarray  # (N,) int64
+    session: np.ndarray  # (N,) int64
+    pos: np.ndarray  # (N,) int64; those of one session ascend
+    x: np.ndarray  # (N, dim) the residual stream
+    h: np.ndarray  # (team, N, dim) normalised, a copy for each thread
+    q: np.ndarray  # (N, q_dim)
+    k: np.ndarray  # (N, kv_dim)
+    v: np.ndarray  # (N, kv_dim)
+    heads: np.ndarray  # (N, q_dim)
+    more: np.ndarray  # (N, dim) what a half of a block adds
+    gate: np.ndarray  # (N, hidden_dim)
+    value: np.ndarray  # (N, hidden_dim)
+    # (n_kv_heads, most, head_size), where most is n_heads / n_kv_heads · min(N, ASKERS)
+    queries: np.ndarray
+    scores: np.ndarray  # (n_kv_heads, most, seq_len)
+    xq: np.ndarray  # (team, N, widest) int16, and
     x_scales: np.ndarray  # (team, N, widest): room for int8 weights; widest is 0 without them
-    cosine: np.ndarray    # (N, head_size / 2)
-    sine: np.ndarray      # (N, head_size / 2)
-    logits: np.ndarray    # (n, vocab_size)
-    eps: np.ndarray       # (1,) of RMSNorm
-    how: np.ndarray       # (N, 2) temperature and top-p
-    coin: np.ndarray      # (N,) uint64, the state of the generator
-    chosen: np.ndarray    # (N,) int64, the next token; −1 if the logits are not numbers
-    p: np.ndarray         # (team, vocab_size) probabilities
-    ids: np.ndarray       # (team, 3, at least vocab_size and 2048) int64
-    counter: np.ndarray   # (8,) of the barriers; alone on its cache line
-    calls: np.ndarray     # (team, 8) for each helper: its state, how many calls it has had, how many were answered,
-                          # then its share of the work and among how many; calls[0, 0] is the session's number
-    words: np.ndarray     # (24,) for all sessions: is a team at work, which session do helpers serve, how many helpers are there
+    cosine: np.ndarray  # (N, head_size / 2)
+    sine: np.ndarray  # (N, head_size / 2)
+    logits: np.ndarray  # (n, vocab_size)
+    eps: np.ndarray  # (1,) of RMSNorm
+    how: np.ndarray  # (N, 2) temperature and top-p
+    coin: np.ndarray  # (N,) uint64, the state of the generator
+    chosen: np.ndarray  # (N,) int64, the next token; −1 if the logits are not numbers
+    p: np.ndarray  # (team, vocab_size) probabilities
+    ids: np.ndarray  # (team, 3, at least vocab_size and 2048) int64
+    counter: np.ndarray  # (8,) of the barriers; alone on its cache line
+    # (team, 8) for each helper: its state, how many calls it has had, how many were answered,
+    calls: np.ndarray
+    # then its share of the work and among how many; calls[0, 0] is the
+    # session's number
+    # (24,) for all sessions: is a team at work, which session do helpers serve, how many helpers
+    # are there
+    words: np.ndarray
 
 # %% ../../nbs/31_compiled.ipynb #bea6b4ef
-ASKERS = 4   # so many rows of a session ask a head together
-GONE = -1    # the state of a helper that isn't there
-WORDS = np.zeros(24, np.int64)   # each on a cache line of its own
+ASKERS = 4  # so many rows of a session ask a head together
+GONE = -1  # the state of a helper that isn't there
+WORDS = np.zeros(24, np.int64)  # each on a cache line of its own
 _sessions = count(1)
+
 
 def new_scratch(c: Config, team: int, N: int, n: int, int8: bool = False) -> Scratch:
     "Memory for passes of at most N rows, n of them with logits, by a team of threads."
     zeros = lambda *shape, dtype=np.float32: np.zeros(shape, dtype)
     rows = {name: zeros(N, dtype=np.int64) for name in ("tokens", "session", "pos", "chosen")}
-    rows |= {name: zeros(N, c.dim) for name in ("x", "more")} | {name: zeros(N, c.q_dim) for name in ("q", "heads")}
-    rows |= {name: zeros(N, c.kv_dim) for name in ("k", "v")} | {name: zeros(N, c.hidden_dim) for name in ("gate", "value")}
+    rows |= {name: zeros(N, c.dim) for name in ("x", "more")} | {
+        name: zeros(N, c.q_dim) for name in ("q", "heads")
+    }
+    rows |= {name: zeros(N, c.kv_dim) for name in ("k", "v")} | {
+        name: zeros(N, c.hidden_dim) for name in ("gate", "value")
+    }
     rows |= {name: zeros(N, c.head_size // 2) for name in ("cosine", "sine")}
     most = c.n_heads // c.n_kv_heads * min(N, ASKERS)
-    rows |= dict(queries=zeros(c.n_kv_heads, most, c.head_size), scores=zeros(c.n_kv_heads, most, c.seq_len))
+    rows |= dict(
+        queries=zeros(c.n_kv_heads, most, c.head_size), scores=zeros(c.n_kv_heads, most, c.seq_len)
+    )
     widest = max(c.dim, c.q_dim, c.hidden_dim) if int8 else 0
     rows |= dict(xq=zeros(team, N, widest, dtype=np.int16), x_scales=zeros(team, N, widest))
     calls = zeros(team, 8, dtype=np.int64)
     calls[1:, 0], calls[0, 0] = GONE, next(_sessions)
-    return Scratch(**rows, size=np.array([N, n, 0]), h=zeros(team, N, c.dim), logits=zeros(n, c.vocab_size),
-                   eps=np.array([c.norm_eps], np.float32), how=zeros(N, 2), coin=zeros(N, dtype=np.uint64),
-                   p=zeros(team, c.vocab_size), ids=zeros(team, 3, max(c.vocab_size, 2048), dtype=np.int64),
-                   counter=zeros(8, dtype=np.int64), calls=calls, words=WORDS)
+    return Scratch(
+        **rows,
+        size=np.array([N, n, 0]),
+        h=zeros(team, N, c.dim),
+        logits=zeros(n, c.vocab_size),
+        eps=np.array([c.norm_eps], np.float32),
+        how=zeros(N, 2),
+        coin=zeros(N, dtype=np.uint64),
+        p=zeros(team, c.vocab_size),
+        ids=zeros(team, 3, max(c.vocab_size, 2048), dtype=np.int64),
+        counter=zeros(8, dtype=np.int64),
+        calls=calls,
+        words=WORDS,
+    )
 
 # %% ../../nbs/31_compiled.ipynb #9fc2eeb2
-tile_score, tile_scores = tile(4, 1, 8), tile(4, 2, 8)   # heads are narrow
+tile_score, tile_scores = tile(4, 1, 8), tile(4, 2, 8)  # heads are narrow
+
 
 @inner
 def ask(r, n, g, keys, values, s, wq):
-    "The queries of n rows from r, all of one session, that read key/value head g: scores, weights, mixture; keys: (seq_len, head_size)."
+    """The queries of n rows from r, all of one session, that read key/value head g: scores,
+    weights, mixture; keys: (seq_len, head_size).
+    """
     hs, m, last = keys.shape[1], s.q.shape[1] // s.k.shape[1], s.pos[r + n - 1]
     queries, scores = s.queries[g], s.scores[g]
     for j in range(n * m):
         row, first = r + j // m, (g * m + j % m) * hs
-        q = s.q[row, first:first + hs]
-        pair_up(q, s.heads[row, first:first + hs], wq)
+        q = s.q[row, first : first + hs]
+        pair_up(q, s.heads[row, first : first + hs], wq)
         turn(q, s.cosine[row], s.sine[row])
-        for i in range(hs): queries[j, i] = q[i] / F(sqrt(hs))
+        for i in range(hs):
+            queries[j, i] = q[i] / F(sqrt(hs))
     for t in range(0, last + 1, 4):
-        if n * m == 1: tile_score(scores, keys, queries, t, 1, last, 0, 0)
+        if n * m == 1:
+            tile_score(scores, keys, queries, t, 1, last, 0, 0)
         else:
-            for j in range(0, n * m, 2): tile_scores(scores, keys, queries, t, 1, last, j, n * m - 1)
+            for j in range(0, n * m, 2):
+                tile_scores(scores, keys, queries, t, 1, last, j, n * m - 1)
     for j in range(n * m):
         row, first = r + j // m, (g * m + j % m) * hs
-        weights = scores[j, :s.pos[row] + 1]   # of the keys of this row and those before
+        weights = scores[j, : s.pos[row] + 1]  # of the keys of this row and those before
         softmax(weights)
-        mix(s.heads[row, first:first + hs], weights, values[:len(weights)])
+        mix(s.heads[row, first : first + hs], weights, values[: len(weights)])
+
 
 @intrinsic
 def soon(typingctx, a, n):
     "Ask for the first n numbers of an array."
+
     def codegen(context, b, sig, args):
         data = context.make_array(sig.args[0])(context, b, args[0]).data
-        with cgutils.for_range_slice(b, _I64(0), args[1], _I64(16)) as (k, _): _prefetch(b, b.gep(data, [k]))
+        with cgutils.for_range_slice(b, _I64(0), args[1], _I64(16)) as (k, _):
+            _prefetch(b, b.gep(data, [k]))
         return context.get_dummy_value()
+
     return types.void(a, n), codegen
+
 
 @inner
 def look_ahead(r, l, g, keys, values, s):
@@ -664,22 +986,29 @@ def look_ahead(r, l, g, keys, values, s):
     soon(keys[b, l, g], n)
     soon(values[b, l, g], n)
 
+
 @inner
 def attend_head(l, g, last, keys, values, s, wq):
-    "Key/value head g of layer l: all rows store what they offer, then all ask; what is asked next is fetched, up to head `last`."
+    """Key/value head g of layer l: all rows store what they offer, then all ask; what is asked
+    next is fetched, up to head `last`.
+    """
     N, hs = s.size[0], keys.shape[4]
     m = s.q.shape[1] // s.k.shape[1]
     for r in range(N):
-        k, b, pos = s.k[r, g * hs:(g + 1) * hs], s.session[r], s.pos[r]
-        pair_up(k, s.heads[r, g * m * hs:(g * m + 1) * hs], wq)
+        k, b, pos = s.k[r, g * hs : (g + 1) * hs], s.session[r], s.pos[r]
+        pair_up(k, s.heads[r, g * m * hs : (g * m + 1) * hs], wq)
         turn(k, s.cosine[r], s.sine[r])
-        for i in range(hs): keys[b, l, g, pos, i], values[b, l, g, pos, i] = k[i], s.v[r, g * hs + i]
+        for i in range(hs):
+            keys[b, l, g, pos, i], values[b, l, g, pos, i] = k[i], s.v[r, g * hs + i]
     r = 0
     while r < N:
         b, n = s.session[r], 1
-        while n < ASKERS and r + n < N and s.session[r + n] == b: n += 1
-        if r + n < N and s.session[r + n] != b: look_ahead(r + n, l, g, keys, values, s)
-        if r + n == N and g < last: look_ahead(0, l, g + 1, keys, values, s)
+        while n < ASKERS and r + n < N and s.session[r + n] == b:
+            n += 1
+        if r + n < N and s.session[r + n] != b:
+            look_ahead(r + n, l, g, keys, values, s)
+        if r + n == N and g < last:
+            look_ahead(0, l, g + 1, keys, values, s)
         ask(r, n, g, keys[b, l, g], values[b, l, g], s, wq)
         r += n
 
@@ -688,15 +1017,20 @@ def attend_head(l, g, last, keys, values, s, wq):
 def add(x, more, start, stop):
     "x += more, in the columns from start to stop."
     for r in range(len(x)):
-        here, there = x[r, start:stop], more[r, start:stop]   # counted from 0: from `start`, each index might be negative, and
-        for i in range(len(here)): here[i] += there[i]        # LLVM would compute one number at a time
+        # counted from 0: from `start`, each index might be negative, and
+        here, there = x[r, start:stop], more[r, start:stop]
+        for i in range(len(here)):
+            here[i] += there[i]  # LLVM would compute one number at a time
+
 
 @inner
 def gate_values(gate, value, start, stop):
     "SwiGLU, in place: silu(gate) · value"
     for r in range(len(gate)):
         g, v = gate[r, start:stop], value[r, start:stop]
-        for i in range(len(g)): g[i] = g[i] / (F(1) + exp32(-g[i])) * v[i]
+        for i in range(len(g)):
+            g[i] = g[i] / (F(1) + exp32(-g[i])) * v[i]
+
 
 @inner
 def begin(w, frequencies, s, start, stop):
@@ -710,27 +1044,43 @@ def begin(w, frequencies, s, start, stop):
 # %% ../../nbs/31_compiled.ipynb #21db1452
 @compiled
 def forward_share(me, team, w, keys, values, frequencies, s):
-    "What thread `me` of a team does for some rows; keys, values: (sessions, L, n_kv_heads, seq_len, head_size)."
+    """What thread `me` of a team does for some rows; keys, values: (sessions, L, n_kv_heads,
+    seq_len, head_size).
+    """
     N, n, n_kv, hs = s.size[0], s.size[1], keys.shape[2], keys.shape[4]
     x, h, heads, gate, value = s.x[:N], s.h[me, :N], s.heads[:N], s.gate[:N], s.value[:N]
     xq, x_scales = s.xq[me], s.x_scales[me]
-    dim, hidden, vocab, m = x.shape[1], gate.shape[1], s.logits.shape[1], s.q.shape[1] // (hs * n_kv)
+    dim, hidden, vocab, m = (
+        x.shape[1],
+        gate.shape[1],
+        s.logits.shape[1],
+        s.q.shape[1] // (hs * n_kv),
+    )
     g0, g1 = me * n_kv // team, (me + 1) * n_kv // team
-    d0, d1, f0, f1 = me * dim // team, (me + 1) * dim // team, me * hidden // team, (me + 1) * hidden // team
+    d0, d1, f0, f1 = (
+        me * dim // team,
+        (me + 1) * dim // team,
+        me * hidden // team,
+        (me + 1) * hidden // team,
+    )
     begin(w, frequencies, s, me * N // team, (me + 1) * N // team)
     barrier(s.counter, team)
     for l in range(keys.shape[1]):
-        for r in range(N): norm(h[r], x[r], w.rms_att[l], s.eps[0])
+        for r in range(N):
+            norm(h[r], x[r], w.rms_att[l], s.eps[0])
         times(s.q, layer(w.wq, l), h, g0 * m * hs, g1 * m * hs, xq, x_scales)
         times(s.k, layer(w.wk, l), h, g0 * hs, g1 * hs, xq, x_scales)
-        if g0 < g1: look_ahead(0, l, g0, keys, values, s)
+        if g0 < g1:
+            look_ahead(0, l, g0, keys, values, s)
         times(s.v, layer(w.wv, l), h, g0 * hs, g1 * hs, xq, x_scales)
-        for g in range(g0, g1): attend_head(l, g, g1 - 1, keys, values, s, w.wq)
+        for g in range(g0, g1):
+            attend_head(l, g, g1 - 1, keys, values, s, w.wq)
         barrier(s.counter, team)
         times(s.more, layer(w.wo, l), heads, d0, d1, xq, x_scales)
         add(x, s.more, d0, d1)
         barrier(s.counter, team)
-        for r in range(N): norm(h[r], x[r], w.rms_ffn[l], s.eps[0])
+        for r in range(N):
+            norm(h[r], x[r], w.rms_ffn[l], s.eps[0])
         times(gate, layer(w.w1, l), h, f0, f1, xq, x_scales)
         times(value, layer(w.w3, l), h, f0, f1, xq, x_scales)
         gate_values(gate, value, f0, f1)
@@ -738,28 +1088,35 @@ def forward_share(me, team, w, keys, values, frequencies, s):
         times(s.more, layer(w.w2, l), gate, d0, d1, xq, x_scales)
         add(x, s.more, d0, d1)
         barrier(s.counter, team)
-    for r in range(N - n, N): norm(h[r], x[r], w.rms_final, s.eps[0])
-    times(s.logits, w.wcls, h[N - n:], me * vocab // team, (me + 1) * vocab // team, xq, x_scales)
+    for r in range(N - n, N):
+        norm(h[r], x[r], w.rms_final, s.eps[0])
+    times(s.logits, w.wcls, h[N - n :], me * vocab // team, (me + 1) * vocab // team, xq, x_scales)
     barrier(s.counter, team)
 
 # %% ../../nbs/31_compiled.ipynb #c4005e02
-strict = njit(fastmath=False, nogil=True, error_model="numpy")   # not said, it would be that of the caller
+# not said, it would be that of the caller
+strict = njit(fastmath=False, nogil=True, error_model="numpy")
+
 
 @inner
 def find_best(logits):
     "The first of the largest; −1 if that is infinite, or if any is NaN."
-    bits, low, high = logits.view(np.int32), np.int32(2**31 - 1), np.int32(-2**31)
+    bits, low, high = logits.view(np.int32), np.int32(2**31 - 1), np.int32(-(2**31))
     for i in range(len(logits)):
         place = in_order(bits[i])
         low, high = min(low, place), max(high, place)
     top = np.int32(in_order(high)).view(np.float32)
-    if not np.isfinite(top) or low < in_order(np.int32(-2**23)): return -1   # the bits of −∞; beyond them lies NaN
-    first = np.int32(2**31 - 1)   # no `return` in the loop, so that it compares sixteen at a time
-    for i in range(len(logits)): first = min(first, np.int32(i) if logits[i] == top else np.int32(2**31 - 1))
+    # the bits of −∞; beyond them lies NaN
+    if not np.isfinite(top) or low < in_order(np.int32(-(2**23))):
+        return -1
+    first = np.int32(2**31 - 1)  # no `return` in the loop, so that it compares sixteen at a time
+    for i in range(len(logits)):
+        first = min(first, np.int32(i) if logits[i] == top else np.int32(2**31 - 1))
     return np.int64(first)
 
+
 @strict
-def throw(state):   # (1,) uint64
+def throw(state):  # (1,) uint64
     "The next coin: `random_f32` of `08_sampling`."
     x = state[0]
     x ^= x >> np.uint64(12)
@@ -768,31 +1125,42 @@ def throw(state):   # (1,) uint64
     state[0] = x
     return F((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(40)) / F(2**24)
 
-@strict
-def probabilities(p, logits, best, temperature):
-    "p = softmax_sequential(logits / temperature); False: so low a temperature that dividing by it overflows"
-    total, top = F(0), logits[best] / temperature
-    if not np.isfinite(top): return False
-    for i in range(len(p)): p[i] = exp32(logits[i] / temperature - top)
-    for i in range(len(p)): total += p[i]
-    for i in range(len(p)): p[i] /= total
-    return True
 
 @strict
-def sort(p, ids, room, counts):   # counts: (2048,) int64
+def probabilities(p, logits, best, temperature):
+    """p = softmax_sequential(logits / temperature); False: so low a temperature that dividing
+    by it overflows
+    """
+    total, top = F(0), logits[best] / temperature
+    if not np.isfinite(top):
+        return False
+    for i in range(len(p)):
+        p[i] = exp32(logits[i] / temperature - top)
+    for i in range(len(p)):
+        total += p[i]
+    for i in range(len(p)):
+        p[i] /= total
+    return True
+
+
+@strict
+def sort(p, ids, room, counts):  # counts: (2048,) int64
     "The ids, the most probable first, equal ones as they were; uses up all arrays but p."
     bits = p.view(np.int32)
     for shift in (0, 11, 22):
         counts[:] = 0
-        for id in ids: counts[bits[id] >> shift & 2047] += 1
+        for id in ids:
+            counts[bits[id] >> shift & 2047] += 1
         place = 0
-        for digit in range(2047, -1, -1): counts[digit], place = place, place + counts[digit]
+        for digit in range(2047, -1, -1):
+            counts[digit], place = place, place + counts[digit]
         for id in ids:
             digit = bits[id] >> shift & 2047
             room[counts[digit]] = id
             counts[digit] += 1
         ids, room = room, ids
     return ids
+
 
 @strict
 def find_nucleus(p, top_p, ids):
@@ -802,7 +1170,8 @@ def find_nucleus(p, top_p, ids):
         if p[i] >= cutoff:
             ids[0, n] = i
             n += 1
-    if n == 0: ids[0, 0], n = p.argmax(), 1
+    if n == 0:
+        ids[0, 0], n = p.argmax(), 1
     ranked, kept = sort(p, ids[0, :n], ids[1, :n], ids[2, :2048]), 0
     while kept < n and total <= top_p:
         total += p[ranked[kept]]
@@ -816,62 +1185,86 @@ def walk(p, coin):
     total = F(0)
     for i in range(len(p)):
         total += p[i]
-        if total > coin: return i
+        if total > coin:
+            return i
     return len(p) - 1
+
 
 @strict
 def walk_nucleus(p, ids, coin):
     "The same within the nucleus, with the coin stretched to what it holds."
     whole, total = F(0), F(0)
-    for id in ids: whole += p[id]
+    for id in ids:
+        whole += p[id]
     for id in ids:
         total += p[id]
-        if total > coin * whole: return id
+        if total > coin * whole:
+            return id
     return ids[-1]
+
 
 @compiled
 def choose(logits, how, coin, p, ids):
-    "`Sampler.sample` of `08_sampling`; the rest as in `Scratch`, of one row and one thread; −1 if the logits are not numbers."
+    """`Sampler.sample` of `08_sampling`; the rest as in `Scratch`, of one row and one thread;
+    −1 if the logits are not numbers.
+    """
     best, temperature, top_p = find_best(logits), how[0], how[1]
-    if best < 0 or temperature == 0: return best
+    if best < 0 or temperature == 0:
+        return best
     thrown = throw(coin)
-    if not probabilities(p, logits, best, temperature): return best
-    return walk_nucleus(p, find_nucleus(p, top_p, ids), thrown) if 0 < top_p < 1 else walk(p, thrown)
+    if not probabilities(p, logits, best, temperature):
+        return best
+    return (
+        walk_nucleus(p, find_nucleus(p, top_p, ids), thrown) if 0 < top_p < 1 else walk(p, thrown)
+    )
+
 
 @inner
 def choose_share(me, team, s):
     "If it is wanted, some rows choose: of a single one, the first thread does it alone."
     n, left = s.size[1], team - 1
-    if s.size[2] == 0: return
+    if s.size[2] == 0:
+        return
     for r in range((me * n + left) // team, ((me + 1) * n + left) // team):
-        s.chosen[r] = choose(s.logits[r], s.how[r], s.coin[r:r + 1], s.p[me], s.ids[me])
-    if n > 1: barrier(s.counter, team)
+        s.chosen[r] = choose(s.logits[r], s.how[r], s.coin[r : r + 1], s.p[me], s.ids[me])
+    if n > 1:
+        barrier(s.counter, team)
 
 # %% ../../nbs/31_compiled.ipynb #e949df46
-READY, CLAIMED = 0, 1          # states of a helper that is there: free to leave; or at work, until it is released
-PATIENCE = 6000                # looks for a call, all but the first 2,000 of which give way to others
-LATE = 100_000                 # looks for a helper that was sent, before the others begin without it
-PRECEDENCE = 32                # so many others are turned away while a session sends helpers
-TAKEN, CALLER, REFUSED, SERVED, HERE = 0, 1, 2, 8, 16   # places in `WORDS`
-MISSING = -1                   # what `lead` gives if helpers have to be sent
+# states of a helper that is there: free to leave; or at work, until it is released
+READY, CLAIMED = 0, 1
+PATIENCE = 6000  # looks for a call, all but the first 2,000 of which give way to others
+LATE = 100_000  # looks for a helper that was sent, before the others begin without it
+PRECEDENCE = 32  # so many others are turned away while a session sends helpers
+TAKEN, CALLER, REFUSED, SERVED, HERE = 0, 1, 2, 8, 16  # places in `WORDS`
+MISSING = -1  # what `lead` gives if helpers have to be sent
+
 
 @inner
 def is_called(cell, answered, session, served):
-    "Wait for the next call; False: none came for a while, or another session is served, and the helper has left."
+    """Wait for the next call; False: none came for a while, or another session is served, and
+    the helper has left.
+    """
     looks = 0
     while fetch(cell[1:]) == answered:
         looks += 1
-        if looks > 2000: give_way()
+        if looks > 2000:
+            give_way()
         if looks > PATIENCE or fetch(served) != session:
-            cell[2] = answered   # where its successor goes on
-            if swap_if(cell, READY, GONE) == READY: return False
+            cell[2] = answered  # where its successor goes on
+            if swap_if(cell, READY, GONE) == READY:
+                return False
     return True
+
 
 @compiled
 def serve(me, w, keys, values, frequencies, s):
-    "A helper's work: its share of each token that it is called for, as long as they come quickly. There is one for each `me`."
+    """A helper's work: its share of each token that it is called for, as long as they come
+    quickly. There is one for each `me`.
+    """
     cell, session = s.calls[me], s.calls[0, 0]
-    if swap_if(cell, GONE, READY) != GONE: return
+    if swap_if(cell, GONE, READY) != GONE:
+        return
     fetch_add(s.words[HERE:], 1)
     answered = fetch(cell[2:])
     while is_called(cell, answered, session, s.words[SERVED:]):
@@ -880,17 +1273,25 @@ def serve(me, w, keys, values, frequencies, s):
         choose_share(cell[3], cell[4], s)
     fetch_add(s.words[HERE:], -1)
 
+
 @inner
 def take_team(caller, s):
-    "Whether the team is this session's now: it isn't while another's is at work, or has just sent for helpers."
-    taken, reserved = s.words[TAKEN:], 2 * s.calls[0, 0]   # and one more while it is at work
+    """Whether the team is this session's now: it isn't while another's is at work, or has just
+    sent for helpers.
+    """
+    taken, reserved = s.words[TAKEN:], 2 * s.calls[0, 0]  # and one more while it is at work
     before = fetch(taken)
-    if before % 2 == 1: return False
-    if before != 0 and before != reserved and s.words[CALLER] != caller:   # a thread that comes again has given up the other
-        if fetch_add(s.words[REFUSED:], 1) < PRECEDENCE: return False
-    if swap_if(taken, before, reserved + 1) != before: return False
+    if before % 2 == 1:
+        return False
+    # a thread that comes again has given up the other
+    if before != 0 and before != reserved and s.words[CALLER] != caller:
+        if fetch_add(s.words[REFUSED:], 1) < PRECEDENCE:
+            return False
+    if swap_if(taken, before, reserved + 1) != before:
+        return False
     s.words[CALLER], s.words[REFUSED], s.words[SERVED] = caller, 0, s.calls[0, 0]
     return True
+
 
 @inner
 def claim(team, s):
@@ -898,15 +1299,19 @@ def claim(team, s):
     here = 0
     for me in range(1, team):
         state = fetch(s.calls[me])
-        if state == READY and swap_if(s.calls[me], READY, CLAIMED) == READY: state = CLAIMED
-        if state == CLAIMED: here += 1
+        if state == READY and swap_if(s.calls[me], READY, CLAIMED) == READY:
+            state = CLAIMED
+        if state == CLAIMED:
+            here += 1
     return here
+
 
 @inner
 def call(team, here, s):
     "Call the helpers that are claimed for a token, and give each its share."
-    left_over = s.counter[0] % (here + 1)   # from a team of another size
-    if left_over: s.counter[0] += here + 1 - left_over
+    left_over = s.counter[0] % (here + 1)  # from a team of another size
+    if left_over:
+        s.counter[0] += here + 1 - left_over
     share = 1
     for me in range(1, team):
         if fetch(s.calls[me]) == CLAIMED:
@@ -914,95 +1319,133 @@ def call(team, here, s):
             fetch_add(s.calls[me, 1:], 1)
             share += 1
 
+
 @inner
 def take_steps(team, here, w, keys, values, frequencies, s, stops, ids):
     "Of `lead`: all steps, with the helpers that are here and those that come later."
-    done = 0   # and np.int64(0) below, since a literal would be a type of its own, and all be compiled for it once more
+    # and np.int64(0) below, since a literal would be a type of its own, and all be compiled for it
+    # once more
+    done = 0
     while True:
-        if here < team - 1: here = claim(team, s)
+        if here < team - 1:
+            here = claim(team, s)
         call(team, here, s)
         forward_share(np.int64(0), here + 1, w, keys, values, frequencies, s)
-        if len(ids) == 0: return done
+        if len(ids) == 0:
+            return done
         choose_share(0, here + 1, s)
-        ids[done] = chosen = s.chosen[:s.size[1]]
+        ids[done] = chosen = s.chosen[: s.size[1]]
         done += 1
-        if done == len(ids) or chosen.min() < 0: return done
+        if done == len(ids) or chosen.min() < 0:
+            return done
         for stop in stops:
             for id in chosen:
-                if id == stop: return done
-        for r in range(len(chosen)): s.tokens[r], s.pos[r] = chosen[r], s.pos[r] + 1
+                if id == stop:
+                    return done
+        for r in range(len(chosen)):
+            s.tokens[r], s.pos[r] = chosen[r], s.pos[r] + 1
+
 
 @compiled
 def lead(team, sent, caller, w, keys, values, frequencies, s, stops, ids):
-    """The first thread's work, with helpers or, if another session has them, alone: what s holds is fed, and if its rows choose,
-    the tokens chosen, until ids (steps, rows) is full or one of stops comes. Gives how many steps are done. `MISSING`: nothing
-    was done, since helpers are missing. If they were sent, it waits for them, but not for ever. `caller` is a thread."""
-    if team > 1 and not take_team(caller, s): team = 1
+    """The first thread's work, with helpers or, if another session has them, alone: what s
+    holds is fed, and if its rows choose, the tokens chosen, until ids (steps, rows) is full or
+    one of stops comes. Gives how many steps are done. `MISSING`: nothing was done, since
+    helpers are missing. If they were sent, it waits for them, but not for ever. `caller` is a
+    thread.
+    """
+    if team > 1 and not take_team(caller, s):
+        team = 1
     here, looks = claim(team, s), 0
     while sent and here < team - 1 and looks < LATE:
         give_way()
         looks += 1
         here = claim(team, s)
-    done, after = MISSING, 2 * s.calls[0, 0]   # reserved
+    done, after = MISSING, 2 * s.calls[0, 0]  # reserved
     if sent or here == team - 1:
         done, after = take_steps(team, here, w, keys, values, frequencies, s, stops, ids), 0
-    for me in range(1, team): swap_if(s.calls[me], CLAIMED, READY)
-    if team > 1: swap_if(s.words[TAKEN:], 2 * s.calls[0, 0] + 1, after)
+    for me in range(1, team):
+        swap_if(s.calls[me], CLAIMED, READY)
+    if team > 1:
+        swap_if(s.words[TAKEN:], 2 * s.calls[0, 0] + 1, after)
     return done
 
 # %% ../../nbs/31_compiled.ipynb #1e01c7a6
-NONE = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)   # no id ends the text, and none is wanted
+NONE = np.zeros(0, np.int64), np.zeros((0, 1), np.int64)  # no id ends the text, and none is wanted
 
-def _help(jobs: SimpleQueue) -> None:   # what a helper does all its life
+
+def _help(jobs: SimpleQueue) -> None:  # what a helper does all its life
     while True:
         job = jobs.get()
         serve(*job)
-        del job   # or it would keep a model in memory
+        del job  # or it would keep a model in memory
+
 
 class Team:
     "Threads that compute tokens together; one team serves the process."
 
-    def __init__(self): self._jobs, self._threads, self._calls = SimpleQueue(), 0, None
+    def __init__(self):
+        self._jobs, self._threads, self._calls = SimpleQueue(), 0, None
 
-    def forward(self, size: int, arguments: tuple, stops: np.ndarray = NONE[0], ids: np.ndarray = NONE[1]) -> int:
-        "`lead`, and send helpers where some are missing: how many steps are done. s comes last in arguments."
+    def forward(
+        self, size: int, arguments: tuple, stops: np.ndarray = NONE[0], ids: np.ndarray = NONE[1]
+    ) -> int:
+        """`lead`, and send helpers where some are missing: how many steps are done. s comes
+        last in arguments.
+        """
         self._calls, caller = arguments[-1].calls, get_ident()
         done = lead(size, False, caller, *arguments, stops, ids)
-        if done != MISSING: return done
+        if done != MISSING:
+            return done
         self._send(size, arguments)
         return lead(size, True, caller, *arguments, stops, ids)
 
-    def _send(self, size: int, arguments: tuple) -> None:   # an interrupt may lose a job, or let one be sent twice
+    # an interrupt may lose a job, or let one be sent twice
+    def _send(self, size: int, arguments: tuple) -> None:
         while self._threads < size - 1:
             start_new_thread(_help, (self._jobs,))
             self._threads += 1
         for me in range(1, size):
-            if arguments[-1].calls[me, 0] == GONE: self._jobs.put((me, *arguments))
+            if arguments[-1].calls[me, 0] == GONE:
+                self._jobs.put((me, *arguments))
 
     def dismiss(self) -> None:
-        "Send all helpers away, and wait until they are gone; if another thread calls them meanwhile, a second at most."
+        """Send all helpers away, and wait until they are gone; if another thread calls them
+        meanwhile, a second at most.
+        """
         WORDS[SERVED], last = 0, time.monotonic() + 1
-        while WORDS[HERE] > 0 and time.monotonic() < last: time.sleep(1e-4)
+        while WORDS[HERE] > 0 and time.monotonic() < last:
+            time.sleep(1e-4)
 
     def forget(self) -> None:
         "In a forked process, where no helper is."
         WORDS[:] = 0
-        if self._calls is not None: self._calls[1:, :3] = GONE, 0, 0
+        if self._calls is not None:
+            self._calls[1:, :3] = GONE, 0, 0
         self.__init__()
 
+
 TEAM = Team()
-atexit.register(TEAM.dismiss)   # no thread may be in compiled code while Python takes it down
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=TEAM.forget)
+atexit.register(TEAM.dismiss)  # no thread may be in compiled code while Python takes it down
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TEAM.forget)
 
 # %% ../../nbs/31_compiled.ipynb #96cd2538
-TEAM_PARAMETERS = 100_000   # a model of fewer is faster on one thread
-CACHE = 2**18   # so many floats of the hidden layer stay in a processor's caches while the weights come by
+TEAM_PARAMETERS = 100_000  # a model of fewer is faster on one thread
+# so many floats of the hidden layer stay in a processor's caches while the weights come by
+CACHE = 2**18
+
 
 def count_threads(threads: int | None, c: Config) -> int:
     "How many threads serve a model; None chooses by its size. Raises `ValueError`."
     if threads is None:
-        if count_parameters(c) < TEAM_PARAMETERS: return 1
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if count_parameters(c) < TEAM_PARAMETERS:
+            return 1
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         return min(cores, 8)
     if not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 256:
         raise ValueError(f"threads: expected a whole number from 1 to 256, found {threads}")
@@ -1010,45 +1453,71 @@ def count_threads(threads: int | None, c: Config) -> int:
 
 # %% ../../nbs/31_compiled.ipynb #96cd2539
 def as_argument(
-    m,   # an array, a `Q8` of chapter 34, or a `Matrix`, or some, of chapter 40
+    m,  # an array, a `Q8` of chapter 34, or a `Matrix`, or some, of chapter 40
 ) -> np.ndarray | Int8 | Scattered:
     "What compiled code takes for `m`."
-    if isinstance(m, np.ndarray): return m
+    if isinstance(m, np.ndarray):
+        return m
     if isinstance(m, tuple):
         layers = [as_argument(matrix) for matrix in m]
         if len({a.dtype for a in layers}) > 1:
-            raise ValueError("weights: expected one type for all layers with numba, found several (backend='numpy' can do it)")
+            raise ValueError(
+                "weights: expected one type for all layers with numba, found several"
+                " (backend='numpy' can do it)"
+            )
         return Scattered(np.array([a.ctypes.data for a in layers], np.int64), layers[0])
     if hasattr(m, "bits"):
         if not m.bits.flags.aligned:
-            raise ValueError("weights: expected tensors at multiples of their size with numba, found others (backend='numpy' can do it)")
+            raise ValueError(
+                "weights: expected tensors at multiples of their size with numba, found others"
+                " (backend='numpy' can do it)"
+            )
         return m.bits.view(np.int16) if m.bits.dtype == np.float16 else m.bits
-    scales = m.scales if m.scales.flags.aligned else m.scales.copy()   # after a group of odd size
-    return Int8(m.q, scales, m.group_size, m.activations == "int8" and m.shape[-1] % m.group_size == 0)
+    scales = m.scales if m.scales.flags.aligned else m.scales.copy()  # after a group of odd size
+    return Int8(
+        m.q, scales, m.group_size, m.activations == "int8" and m.shape[-1] % m.group_size == 0
+    )
 
 # %% ../../nbs/31_compiled.ipynb #96cd253a
 class Kernels:
     "The compiled forward pass of a model."
 
-    def __init__(self, config: Config, weights: Weights, threads: int | None = None):   # None: by the size
+    # None: by the size
+    def __init__(self, config: Config, weights: Weights, threads: int | None = None):
         self.config, self.threads = config, count_threads(threads, config)
-        self._weights = Tensors(*(as_argument(getattr(weights, name)) for name in (*tensor_shapes(config), "wcls")[:12]))
-        self._kept, self._pace, wq = weights, {}, self._weights.wq   # addresses alone would keep no memory; rows → seconds a step
+        self._weights = Tensors(
+            *(as_argument(getattr(weights, name)) for name in (*tensor_shapes(config), "wcls")[:12])
+        )
+        # addresses alone would keep no memory; rows → seconds a step
+        self._kept, self._pace, wq = weights, {}, self._weights.wq
         self._int8 = isinstance(wq, Int8)
-        self._frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
-        warm_up("int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack")
+        self._frequencies = rope_frequencies(
+            config.head_size, config.rope_theta, config.rope_scaling
+        )
+        warm_up(
+            "int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack"
+        )
 
-    def _arguments(self, cache: KVCache | KVCaches, N: int, n: int) -> tuple:   # of forward_share; the cache remembers them
+    # of forward_share; the cache remembers them
+    def _arguments(self, cache: KVCache | KVCaches, N: int, n: int) -> tuple:
         owner, process, arguments = vars(cache).get("compiled", (None, None, None))
-        if owner is not self or process != os.getpid() or len(arguments[-1].x) < N or len(arguments[-1].logits) < n:
+        if (
+            owner is not self
+            or process != os.getpid()
+            or len(arguments[-1].x) < N
+            or len(arguments[-1].logits) < n
+        ):
             s = new_scratch(self.config, self.threads, N, n, self._int8)
-            if isinstance(cache, KVCaches): s.session[:], k, v = np.arange(N), cache.k, cache.v
-            else: k, v = cache.k[None], cache.v[None]
+            if isinstance(cache, KVCaches):
+                s.session[:], k, v = np.arange(N), cache.k, cache.v
+            else:
+                k, v = cache.k[None], cache.v[None]
             arguments = self._weights, k, v, self._frequencies, s
             cache.compiled = self, os.getpid(), arguments
         return arguments
 
-    def _run(self, tokens: np.ndarray, cache: KVCache | KVCaches, n: int) -> np.ndarray:   # logits of the last n tokens
+    # logits of the last n tokens
+    def _run(self, tokens: np.ndarray, cache: KVCache | KVCaches, n: int) -> np.ndarray:
         N, many = len(tokens), isinstance(cache, KVCaches)
         arguments, steps = self._arguments(cache, N, n), 1 if many else N
         s = arguments[-1]
@@ -1057,100 +1526,169 @@ class Kernels:
         cache.advance(steps)
         return s.logits[:n].copy()
 
-    def _lead(self, arguments: tuple, *wanted: np.ndarray) -> int:   # stops and ids; the team's work, or alone
-        if self.threads > 1: return TEAM.forward(self.threads, arguments, *wanted)
+    # stops and ids; the team's work, or alone
+    def _lead(self, arguments: tuple, *wanted: np.ndarray) -> int:
+        if self.threads > 1:
+            return TEAM.forward(self.threads, arguments, *wanted)
         return lead(1, False, 0, *arguments, *(wanted or NONE))
 
-    def forward(self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool = False) -> np.ndarray:
+    def forward(
+        self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool = False
+    ) -> np.ndarray:
         "As `Transformer.forward`, for at least one token; they have been checked."
         rows = max(16, CACHE // self.config.hidden_dim)
-        if len(tokens) <= rows or isinstance(cache, KVCaches): return self._run(tokens, cache, 1 if last_only else len(tokens))
+        if len(tokens) <= rows or isinstance(cache, KVCaches):
+            return self._run(tokens, cache, 1 if last_only else len(tokens))
         parts = np.array_split(tokens, -(-len(tokens) // rows))
         logits = [self._run(part, cache, 1 if last_only else len(part)) for part in parts]
         return logits[-1] if last_only else np.concatenate(logits)
 
-    def choose(self, logits: np.ndarray, cache: KVCache | KVCaches, sampler: Sampler) -> int:   # (vocab_size,), just computed
-        "`sampler.sample(logits)` in the memory of a session. Raises `ValueError` if they are not numbers."
+    # (vocab_size,), just computed
+    def choose(self, logits: np.ndarray, cache: KVCache | KVCaches, sampler: Sampler) -> int:
+        """`sampler.sample(logits)` in the memory of a session. Raises `ValueError` if they are
+        not numbers.
+        """
         s = self._arguments(cache, 1, 1)[-1]
         s.how[0], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
-        if (chosen := choose(logits, s.how[0], s.coin[:1], s.p[0], s.ids[0])) < 0: return sampler.sample(logits)   # says what is wrong
+        # says what is wrong
+        if (chosen := choose(logits, s.how[0], s.coin[:1], s.p[0], s.ids[0])) < 0:
+            return sampler.sample(logits)
         sampler.state = int(s.coin[0])
         return chosen
 
-    def write(self, tokens: list[int], cache: KVCache | KVCaches, samplers: list[Sampler],   # one for each session
-              most: int, stops=frozenset()) -> np.ndarray:   # (steps, sessions) ids
-        """Feed each session a token, choose the next, feed it, choose: until one of `stops` is chosen, or as many steps are done
-        as come within a twentieth of a second, or `most`. The last tokens are not fed. Raises `ValueError` if there is no room, or no number."""
-        if cache.room < 1: raise ValueError(f"cache: expected room for 1 position, found none left of {self.config.seq_len}")
+    # one for each session
+    def write(
+        self,
+        tokens: list[int],
+        cache: KVCache | KVCaches,
+        samplers: list[Sampler],
+        most: int,
+        stops=frozenset(),
+    ) -> np.ndarray:  # (steps, sessions) ids
+        """Feed each session a token, choose the next, feed it, choose: until one of `stops` is
+        chosen, or as many steps are done as come within a twentieth of a second, or `most`. The
+        last tokens are not fed. Raises `ValueError` if there is no room, or no number.
+        """
+        if cache.room < 1:
+            raise ValueError(
+                f"cache: expected room for 1 position, found none left of {self.config.seq_len}"
+            )
         N = len(tokens)
         arguments, steps = self._arguments(cache, N, N), max(1, int(0.05 / self._pace.get(N, 1)))
-        s, ids, began = arguments[-1], np.zeros((min(most, cache.room, steps), N), np.int64), time.perf_counter()
+        s, ids, began = (
+            arguments[-1],
+            np.zeros((min(most, cache.room, steps), N), np.int64),
+            time.perf_counter(),
+        )
         s.size[:], s.tokens[:N], s.pos[:N] = (N, N, 1), tokens, cache.pos
-        s.how[:N], s.coin[:N] = [(each.temperature, each.top_p) for each in samplers], [each.state for each in samplers]
+        s.how[:N], s.coin[:N] = (
+            [(each.temperature, each.top_p) for each in samplers],
+            [each.state for each in samplers],
+        )
         done = self._lead(arguments, np.array(list(stops), np.int64), ids)
-        for each, state in zip(samplers, s.coin): each.state = int(state)
+        for each, state in zip(samplers, s.coin):
+            each.state = int(state)
         self._pace[N] = (time.perf_counter() - began) / done
-        if (ids[done - 1] < 0).any() and done > 1: done -= 1   # what was written before is whole; the next call meets the same logits
+        # what was written before is whole; the next call meets the same logits
+        if (ids[done - 1] < 0).any() and done > 1:
+            done -= 1
         cache.pos = cache.pos + done
-        for row in np.flatnonzero(ids[done - 1] < 0): samplers[row].sample(s.logits[row])   # says what is wrong
+        # says what is wrong
+        for row in np.flatnonzero(ids[done - 1] < 0):
+            samplers[row].sample(s.logits[row])
         return ids[:done]
 
 # %% ../../nbs/31_compiled.ipynb #96cd253b
-_WARM = set()   # the kinds of weights for which all is compiled
+_WARM = set()  # the kinds of weights for which all is compiled
 
-def tiny_weights(c: Config, kind: str) -> Tensors:   # "stack", "int8", or the type of a folder's matrices
-    "Zeros, in arrays of the types that a file gives: read-only, and int8 with gaps between the layers of a stack."
-    def read_only(a: np.ndarray) -> np.ndarray: a.flags.writeable = False; return a
+
+# "stack", "int8", or the type of a folder's matrices
+def tiny_weights(c: Config, kind: str) -> Tensors:
+    """Zeros, in arrays of the types that a file gives: read-only, and int8 with gaps between
+    the layers of a stack.
+    """
+
+    def read_only(a: np.ndarray) -> np.ndarray:
+        a.flags.writeable = False
+        return a
+
     def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray | Int8:
-        if name.startswith("rms") or kind == "stack": return read_only(np.zeros(shape, np.float32))
+        if name.startswith("rms") or kind == "stack":
+            return read_only(np.zeros(shape, np.float32))
         if kind != "int8":
             one = read_only(np.zeros(shape[-2:], kind))
             return one if len(shape) == 2 else Scattered(np.full(shape[0], one.ctypes.data), one)
         (*layers, rows, columns), gap = shape, len(shape) - 1
-        return Int8(read_only(np.zeros((*layers, rows, gap * columns), np.int8)[..., ::gap]),
-                    read_only(np.zeros((*layers, gap * rows * columns), np.float32)[..., ::gap]), 1, False)
-    shapes = tensor_shapes(c)
-    return Tensors(*map(tensor, shapes, shapes.values()), tensor("wcls", shapes["token_embedding_table"]))
+        return Int8(
+            read_only(np.zeros((*layers, rows, gap * columns), np.int8)[..., ::gap]),
+            read_only(np.zeros((*layers, gap * rows * columns), np.float32)[..., ::gap]),
+            1,
+            False,
+        )
 
-def warm_up(kind: str = "stack") -> None:   # as for `tiny_weights`
-    "Compile, or load what was compiled, on a model of two numbers; one line on stderr says if it compiles."
-    if kind in _WARM: return
+    shapes = tensor_shapes(c)
+    return Tensors(
+        *map(tensor, shapes, shapes.values()), tensor("wcls", shapes["token_embedding_table"])
+    )
+
+
+def warm_up(kind: str = "stack") -> None:  # as for `tiny_weights`
+    """Compile, or load what was compiled, on a model of two numbers; one line on stderr says if
+    it compiles.
+    """
+    if kind in _WARM:
+        return
     c = Config(2, 1, 2, 1, 1, 1, 1)
     w, cache, s = tiny_weights(c, kind), KVCaches(c, 1), new_scratch(c, 1, 1, 1, kind == "int8")
     arguments = w, cache.k, cache.v, np.ones(1, np.float32), s
     _told.discard("compiling")
     try:
         lead(1, False, 0, *arguments, *NONE)
-        serve(0, *arguments)   # nobody is wanted in the first one's place
+        serve(0, *arguments)  # nobody is wanted in the first one's place
         choose(s.logits[0], s.how[0], s.coin, s.p[0], s.ids[0])
-    finally: _told.add("compiling")
+    finally:
+        _told.add("compiling")
     _WARM.add(kind)
 
 # %% ../../nbs/31_compiled.ipynb #3a9b8e93
 @compiled
 def add_up(a):
-    "The sum of an array of 4 n numbers, a quarter beside the other: the least work that reads all of it."
+    """The sum of an array of 4 n numbers, a quarter beside the other: the least work that reads
+    all of it.
+    """
     total, n = F(0), len(a) // 4
-    for i in range(n): total += (a[i] + a[n + i]) + (a[2 * n + i] + a[3 * n + i])
+    for i in range(n):
+        total += (a[i] + a[n + i]) + (a[2 * n + i] + a[3 * n + i])
     return total
 
-def read_bandwidth(threads: int, megabytes: int = 256) -> float:   # bytes per second
-    "How fast so many threads together read memory that is in no cache, for a third of a second or so."
+
+def read_bandwidth(threads: int, megabytes: int = 256) -> float:  # bytes per second
+    """How fast so many threads together read memory that is in no cache, for a third of a
+    second or so.
+    """
     n = megabytes * 2**18 // (4 * threads) * 4
     a = np.ones(threads * n, np.float32)
     shares, jobs, results = a.reshape(threads, n), SimpleQueue(), SimpleQueue()
+
     def work() -> None:
-        while (share := jobs.get()) is not None: results.put(add_up(share))
+        while (share := jobs.get()) is not None:
+            results.put(add_up(share))
+
     def read_all() -> None:
-        for share in shares: jobs.put(share)
-        for _ in shares: results.get()
-    for _ in range(threads): start_new_thread(work, ())
+        for share in shares:
+            jobs.put(share)
+        for _ in shares:
+            results.get()
+
+    for _ in range(threads):
+        start_new_thread(work, ())
     try:
-        read_all()   # the first time is not counted
+        read_all()  # the first time is not counted
         began, rounds = time.perf_counter(), 0
         while rounds < 3 or time.perf_counter() - began < 0.3:
             read_all()
             rounds += 1
         return rounds * a.nbytes / (time.perf_counter() - began)
     finally:
-        for _ in range(threads): jobs.put(None)
+        for _ in range(threads):
+            jobs.put(None)

@@ -27,105 +27,189 @@ from typing import Iterator
 
 import numpy as np
 
-from ..checkpoint import (LOCK_EX, LOCK_NB, NORMS, Checkpoint, Weights, atomic_write, flock, open_regular, real_path,
-                                  rope_table_blocks, tensor_order)
-from ..config import (SAFETENSORS, CheckpointError, Config, Header, RopeScaling, check_plain, other_format, pack_header,
-                              short, tensor_shapes)
+from llama2_nb.checkpoint import (
+    LOCK_EX,
+    LOCK_NB,
+    NORMS,
+    Checkpoint,
+    Weights,
+    atomic_write,
+    flock,
+    open_regular,
+    real_path,
+    rope_table_blocks,
+    tensor_order,
+)
+from llama2_nb.config import (
+    SAFETENSORS,
+    CheckpointError,
+    Config,
+    Header,
+    RopeScaling,
+    check_plain,
+    other_format,
+    pack_header,
+    short,
+    tensor_shapes,
+)
 from ..storage.int8 import finite, fit_group_size, write_q8
 from ..transformer import linear
 
 # %% ../../nbs/40_huggingface.ipynb #732bca6d
-DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}   # NumPy has no bfloat16; its bits come as whole numbers
-TABLE_LIMIT = 2**21   # bytes; the table of the largest Llama has 150,000
+# NumPy has no bfloat16; its bits come as whole numbers
+DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+TABLE_LIMIT = 2**21  # bytes; the table of the largest Llama has 150,000
+
 
 def _once(pairs: list) -> dict:
     "A JSON object, if no name stands there twice."
-    if len(dict(pairs)) < len(pairs): raise ValueError("a name that stands there twice")
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name that stands there twice")
     return dict(pairs)
 
-def read_table(data) -> tuple[dict, int]:   # data: all bytes of a file; gives name → entry, and where the numbers begin
+
+# data: all bytes of a file; gives name → entry, and where the numbers begin
+def read_table(data) -> tuple[dict, int]:
     "The head of a safetensors file. Raises `CheckpointError`."
     kind, next_step = other_format(data[:64]) or (SAFETENSORS, "")
     if kind != SAFETENSORS:
         raise CheckpointError(f"file: expected a safetensors file, found {kind}: {next_step}")
-    if len(data) < 8: raise CheckpointError(f"header: expected 8 bytes, found {len(data)}")
+    if len(data) < 8:
+        raise CheckpointError(f"header: expected 8 bytes, found {len(data)}")
     size, limit = struct.unpack_from("<Q", data)[0], min(len(data) - 8, TABLE_LIMIT)
-    if size > limit: raise CheckpointError(f"header: expected a table of at most {limit} bytes, found a length of {size}")
-    try: table = json.loads(data[8:8 + size].decode(), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as e: raise CheckpointError(f"header: expected a table in JSON, found: {e}") from None
-    if not isinstance(table, dict): raise CheckpointError(f"header: expected a table in JSON, found {short(table)}")
+    if size > limit:
+        raise CheckpointError(
+            f"header: expected a table of at most {limit} bytes, found a length of {size}"
+        )
+    try:
+        table = json.loads(data[8 : 8 + size].decode(), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"header: expected a table in JSON, found: {e}") from None
+    if not isinstance(table, dict):
+        raise CheckpointError(f"header: expected a table in JSON, found {short(table)}")
     table.pop("__metadata__", None)
     return table, 8 + size
 
 # %% ../../nbs/40_huggingface.ipynb #f4863f8c
-def _span(name: str, entry) -> tuple[str, list[int], int, int]:   # dtype, shape, first and last byte behind the table
+# dtype, shape, first and last byte behind the table
+def _span(name: str, entry) -> tuple[str, list[int], int, int]:
     "An entry of the table, if it makes sense."
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         whole = all(type(n) is int and n >= 0 for n in (*shape, start, stop)) and len(shape) <= 8
-    except (KeyError, TypeError, ValueError): whole = False
-    if not whole: raise CheckpointError(f"{short(name)}: expected dtype, shape and data_offsets, found {short(entry)}")
-    if dtype not in ("F32", "F16", "BF16"): raise CheckpointError(f"{short(name)}: expected dtype F32, F16 or BF16, found {short(dtype)}")
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise CheckpointError(
+            f"{short(name)}: expected dtype, shape and data_offsets, found {short(entry)}"
+        )
+    if dtype not in ("F32", "F16", "BF16"):
+        raise CheckpointError(
+            f"{short(name)}: expected dtype F32, F16 or BF16, found {short(dtype)}"
+        )
     if (size := prod(shape) * np.dtype(DTYPES[dtype]).itemsize) != stop - start:
-        raise CheckpointError(f"{short(name)}: expected {size} bytes of {dtype} {shape}, found offsets {start} to {stop}")
+        raise CheckpointError(
+            f"{short(name)}: expected {size} bytes of {dtype} {shape}, found offsets {start} to"
+            f" {stop}"
+        )
     return dtype, shape, start, stop
 
 # %% ../../nbs/40_huggingface.ipynb #75451515
-def parse_tensors(data) -> dict[str, np.ndarray]:   # data: all bytes of a file; gives name → view
-    "The tensors of a safetensors file, not copied: float32, float16, or uint16 for bfloat16. Raises `CheckpointError`."
+def parse_tensors(data) -> dict[str, np.ndarray]:  # data: all bytes of a file; gives name → view
+    """The tensors of a safetensors file, not copied: float32, float16, or uint16 for bfloat16.
+    Raises `CheckpointError`.
+    """
     table, first = read_table(data)
     spans, end = {name: _span(name, entry) for name, entry in table.items()}, 0
     for name, (*_, start, stop) in sorted(spans.items(), key=lambda item: item[1][2:]):
-        if start != end: raise CheckpointError(f"{short(name)}: expected to begin at byte {end} of the numbers, found {start}")
+        if start != end:
+            raise CheckpointError(
+                f"{short(name)}: expected to begin at byte {end} of the numbers, found {start}"
+            )
         end = stop
-    if first + end != len(data): raise CheckpointError(f"file size: expected {first + end} bytes, found {len(data)}")
-    return {name: np.frombuffer(data, DTYPES[dtype], prod(shape), first + start).reshape(shape)
-            for name, (dtype, shape, start, _) in spans.items()}
+    if first + end != len(data):
+        raise CheckpointError(f"file size: expected {first + end} bytes, found {len(data)}")
+    return {
+        name: np.frombuffer(data, DTYPES[dtype], prod(shape), first + start).reshape(shape)
+        for name, (dtype, shape, start, _) in spans.items()
+    }
 
 # %% ../../nbs/40_huggingface.ipynb #5b4ba87e
-def map_tensors(path: str | os.PathLike,
-                mmap: bool = True,           # False: read the whole file instead of mapping it
-                ) -> dict[str, np.ndarray]:  # name → view of the file
+def map_tensors(
+    path: str | os.PathLike,
+    mmap: bool = True,  # False: read the whole file instead of mapping it
+) -> dict[str, np.ndarray]:  # name → view of the file
     "`parse_tensors` of a file. Raises `CheckpointError`."
     with open_regular(path, CheckpointError) as f:
         try:
-            whole = not mmap or os.fstat(f.fileno()).st_size == 0   # an empty file can't be mapped
-            return parse_tensors(f.read() if whole else MemoryMap(f.fileno(), 0, access=ACCESS_READ))
-        except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
-        except (OSError, ValueError, MemoryError) as e: raise CheckpointError(f"{path}: can't be read: {e}") from None
+            whole = not mmap or os.fstat(f.fileno()).st_size == 0  # an empty file can't be mapped
+            return parse_tensors(
+                f.read() if whole else MemoryMap(f.fileno(), 0, access=ACCESS_READ)
+            )
+        except CheckpointError as e:
+            raise CheckpointError(f"{path}: {e}") from None
+        except (OSError, ValueError, MemoryError) as e:
+            raise CheckpointError(f"{path}: can't be read: {e}") from None
 
 # %% ../../nbs/40_huggingface.ipynb #c1b1f867
-def to_float32(bits: np.ndarray) -> np.ndarray:   # float32, float16, or uint16: the bits of bfloat16
+def to_float32(bits: np.ndarray) -> np.ndarray:  # float32, float16, or uint16: the bits of bfloat16
     "The same numbers, exactly."
-    if bits.dtype == np.uint16: return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if bits.dtype == np.uint16:
+        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return bits.astype(np.float32, copy=False)
 
-def to_bfloat16(x: np.ndarray) -> np.ndarray:   # float32 → uint16
+
+def to_bfloat16(x: np.ndarray) -> np.ndarray:  # float32 → uint16
     "The upper half, rounded to the nearest, halves to even. NaN stays NaN."
     bits = x.view(np.uint32)
     even = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = (bits + np.uint32(0x7fff) + even) >> np.uint32(16)
-    return np.where(np.isnan(x), (bits >> np.uint32(16)) | np.uint32(0x40), rounded).astype(np.uint16)
+    rounded = (bits + np.uint32(0x7FFF) + even) >> np.uint32(16)
+    return np.where(np.isnan(x), (bits >> np.uint32(16)) | np.uint32(0x40), rounded).astype(
+        np.uint16
+    )
 
 # %% ../../nbs/40_huggingface.ipynb #6f56791e
-def halves_from_pairs(rows: np.ndarray, heads: int) -> np.ndarray:   # (heads * head_size, ...) → the same shape
-    "The rows of each head as Hugging Face has them: the first numbers of all pairs, then the second ones."
+# (heads * head_size, ...) → the same shape
+def halves_from_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
+    """The rows of each head as Hugging Face has them: the first numbers of all pairs, then the
+    second ones.
+    """
     return rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
 
 def pairs_from_halves(rows: np.ndarray, heads: int) -> np.ndarray:
     "And back: each number of the upper half, with its partner from the lower."
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 # %% ../../nbs/40_huggingface.ipynb #282c0a3b
-POSITIONS = 8192   # context length of a folder's model, unless told otherwise
-NEUTRAL = {        # settings that would change the computation → the values that don't
-    "hidden_act": ("silu", "swish"), "attention_bias": (False,), "mlp_bias": (False,), "is_causal": (True,),
-    "quantization_config": (), "partial_rotary_factor": (1,), "rope_interleaved": (False,), "sliding_window": (),
-    "use_sliding_window": (False,), "attention_chunk_size": (), "layer_types": (), "per_layer_config": ({},),
-    "is_encoder_decoder": (False,), "add_cross_attention": (False,), "pruned_heads": ({},),
-    "attn_logit_softcapping": (), "final_logit_softcapping": (), "logit_scale": (1,), "logits_scaling": (1,),
-    "embedding_multiplier": (1,), "residual_multiplier": (1,), "qk_norm": (False,), "use_qk_norm": (False,)}
-HARMLESS = frozenset("""
+POSITIONS = 8192  # context length of a folder's model, unless told otherwise
+NEUTRAL = {  # settings that would change the computation → the values that don't
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "is_causal": (True,),
+    "quantization_config": (),
+    "partial_rotary_factor": (1,),
+    "rope_interleaved": (False,),
+    "sliding_window": (),
+    "use_sliding_window": (False,),
+    "attention_chunk_size": (),
+    "layer_types": (),
+    "per_layer_config": ({},),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "pruned_heads": ({},),
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "logit_scale": (1,),
+    "logits_scaling": (1,),
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "qk_norm": (False,),
+    "use_qk_norm": (False,),
+}
+HARMLESS = frozenset(
+    """
     architectures auto_map attention_dropout attn_implementation bad_words_ids begin_suppress_tokens
     bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty
     do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
@@ -136,177 +220,330 @@ HARMLESS = frozenset("""
     pretraining_tp problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict
     return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
     tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
-    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache""".split())
-READ = frozenset("""
+    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache""".split()
+)
+READ = frozenset(
+    """
     head_dim hidden_size intermediate_size max_position_embeddings model_type num_attention_heads
     num_hidden_layers num_key_value_heads original_max_position_embeddings rms_norm_eps rope_parameters
-    rope_scaling rope_theta tie_word_embeddings vocab_size""".split())
-ROPE_KINDS = {   # rope_type → the numbers that it needs
-    "default": (), "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")}
+    rope_scaling rope_theta tie_word_embeddings vocab_size""".split()
+)
+ROPE_KINDS = {  # rope_type → the numbers that it needs
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+
 
 def _number(settings: dict, name: str, default=None) -> Real:
     value = default if settings.get(name) is None else settings[name]
-    if isinstance(value, Real) and not isinstance(value, bool): return value
-    raise CheckpointError(f"{name}: expected a number, found {'nothing' if value is None else short(value)}")
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return value
+    raise CheckpointError(
+        f"{name}: expected a number, found {'nothing' if value is None else short(value)}"
+    )
+
 
 def _flag(settings: dict, name: str) -> bool:
     value = settings.get(name) or False
-    if isinstance(value, bool): return value
+    if isinstance(value, bool):
+        return value
     raise CheckpointError(f"{name}: expected true or false, found {short(value)}")
+
 
 def _check_settings(settings: dict) -> None:
     "Refuse what would change the computation; name in a warning what we don't know."
     for name, neutral in NEUTRAL.items():
         value = settings.get(name)
-        if name == "layer_types" and isinstance(value, list) and all(v == "full_attention" for v in value):
+        if (
+            name == "layer_types"
+            and isinstance(value, list)
+            and all(v == "full_attention" for v in value)
+        ):
             continue
         if value is not None and value not in neutral:
             expected = " or ".join(map(repr, neutral)) or "None"
             raise CheckpointError(f"{name}: expected {expected}, found {short(value)}")
     known = READ | HARMLESS | NEUTRAL.keys()
     unknown = sorted(name for name in settings if name not in known and not name.startswith("_"))
-    if unknown: warnings.warn(f"config.json: these settings are not known here, and not used: {short(', '.join(unknown), 300)}")
+    if unknown:
+        warnings.warn(
+            "config.json: these settings are not known here, and not used:"
+            f" {short(', '.join(unknown), 300)}"
+        )
     classes = settings.get("architectures") or ["LlamaForCausalLM"]
-    if not isinstance(classes, list) or not {"LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"} & set(map(str, classes)):
-        warnings.warn(f"config.json: architectures: expected LlamaForCausalLM, found {short(classes)}; it is run as a Llama")
+    if not isinstance(classes, list) or not {
+        "LlamaForCausalLM",
+        "LLaMAForCausalLM",
+        "LlamaModel",
+    } & set(map(str, classes)):
+        warnings.warn(
+            f"config.json: architectures: expected LlamaForCausalLM, found {short(classes)}; it is"
+            " run as a Llama"
+        )
     if settings.get("auto_map"):
-        warnings.warn("config.json: auto_map: the folder brings code of its own, which is not run; it is run as a Llama")
+        warnings.warn(
+            "config.json: auto_map: the folder brings code of its own, which is not run; it is run"
+            " as a Llama"
+        )
 
 # %% ../../nbs/40_huggingface.ipynb #7c0de002
-def _read_rope(rope: dict, where: str, settings: dict) -> tuple[float, RopeScaling | None]:   # theta, scaling
+# theta, scaling
+def _read_rope(rope: dict, where: str, settings: dict) -> tuple[float, RopeScaling | None]:
     "One of the two objects that hold RoPE's settings."
     kind = rope.get("rope_type", rope.get("type", "default"))
     if not isinstance(kind, str) or kind not in ROPE_KINDS:
-        raise CheckpointError(f"rope_type: expected 'default', 'linear' or 'llama3', found {short(kind)}")
+        raise CheckpointError(
+            f"rope_type: expected 'default', 'linear' or 'llama3', found {short(kind)}"
+        )
     for a, b in (("rope_type", kind), ("type", kind), ("partial_rotary_factor", 1)):
-        if rope.get(a, b) not in (None, b): raise CheckpointError(f"{where}: {a}: expected {b!r}, found {short(rope[a])}")
-    if None not in (rope.get("rope_theta"), settings.get("rope_theta")) and rope["rope_theta"] != settings["rope_theta"]:
-        raise CheckpointError(f"{where}: rope_theta: expected {short(settings['rope_theta'])}, as outside of it, "
-                              f"found {short(rope['rope_theta'])}")
+        if rope.get(a, b) not in (None, b):
+            raise CheckpointError(f"{where}: {a}: expected {b!r}, found {short(rope[a])}")
+    if (
+        None not in (rope.get("rope_theta"), settings.get("rope_theta"))
+        and rope["rope_theta"] != settings["rope_theta"]
+    ):
+        raise CheckpointError(
+            f"{where}: rope_theta: expected {short(settings['rope_theta'])}, as outside of it, "
+            f"found {short(rope['rope_theta'])}"
+        )
     needed = ROPE_KINDS[kind]
-    unused = [name for name in rope if rope[name] is not None and name not in
-              ("rope_type", "type", "rope_theta", "partial_rotary_factor", *needed)]
-    if unused: warnings.warn(f"config.json: {where}: these settings have no use with rope_type {kind!r}: {short(', '.join(unused), 300)}")
-    theta = float(_number({**settings, **{k: v for k, v in rope.items() if v is not None}}, "rope_theta", 10000.0))
-    if kind == "default": return theta, None
-    if kind == "linear": return theta, RopeScaling(_number(rope, "factor"), original=0)
+    unused = [
+        name
+        for name in rope
+        if rope[name] is not None
+        and name not in ("rope_type", "type", "rope_theta", "partial_rotary_factor", *needed)
+    ]
+    if unused:
+        warnings.warn(
+            f"config.json: {where}: these settings have no use with rope_type {kind!r}:"
+            f" {short(', '.join(unused), 300)}"
+        )
+    theta = float(
+        _number(
+            {**settings, **{k: v for k, v in rope.items() if v is not None}}, "rope_theta", 10000.0
+        )
+    )
+    if kind == "default":
+        return theta, None
+    if kind == "linear":
+        return theta, RopeScaling(_number(rope, "factor"), original=0)
     # where the length of the first training isn't in here, it is outside, or it is the model's own
-    first = settings.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
-    rope = {**rope, "original_max_position_embeddings": first or _number(settings, "max_position_embeddings", 2048)}
+    first = settings.get("original_max_position_embeddings") or rope.get(
+        "original_max_position_embeddings"
+    )
+    rope = {
+        **rope,
+        "original_max_position_embeddings": (
+            first or _number(settings, "max_position_embeddings", 2048)
+        ),
+    }
     return theta, RopeScaling(*(_number(rope, name) for name in needed))
 
-def _rope(settings: dict) -> tuple[float, RopeScaling | None]:   # theta, scaling
+
+def _rope(settings: dict) -> tuple[float, RopeScaling | None]:  # theta, scaling
     found = {}
     for where in "rope_scaling", "rope_parameters":
         rope = settings.get(where) or {}
-        if not isinstance(rope, dict): raise CheckpointError(f"{where}: expected an object, found {short(rope)}")
-        if rope: found[where] = _read_rope(rope, where, settings)
+        if not isinstance(rope, dict):
+            raise CheckpointError(f"{where}: expected an object, found {short(rope)}")
+        if rope:
+            found[where] = _read_rope(rope, where, settings)
     if len(set(found.values())) > 1:
-        raise CheckpointError("rope_scaling: expected the same as rope_parameters, found "
-                              f"{short(settings['rope_scaling'])} and {short(settings['rope_parameters'])}")
+        raise CheckpointError(
+            "rope_scaling: expected the same as rope_parameters, found "
+            f"{short(settings['rope_scaling'])} and {short(settings['rope_parameters'])}"
+        )
     return next(iter(found.values()), None) or _read_rope({}, "rope_scaling", settings)
 
 # %% ../../nbs/40_huggingface.ipynb #83b33fe0
-def parse_config(settings: dict,            # what config.json holds
-                 positions: int | None = None,   # maximum context length; None: 8192
-                 ) -> Config:
-    """The shape of a folder's model. Raises `CheckpointError` for what is no Llama, or not one that we can run;
-    warns of settings that it doesn't know."""
-    if (kind := settings.get("model_type")) != "llama": raise CheckpointError(f"model_type: expected 'llama', found {short(kind)}")
+def parse_config(
+    settings: dict,  # what config.json holds
+    positions: int | None = None,  # maximum context length; None: 8192
+) -> Config:
+    """The shape of a folder's model. Raises `CheckpointError` for what is no Llama, or not one
+    that we can run; warns of settings that it doesn't know.
+    """
+    if (kind := settings.get("model_type")) != "llama":
+        raise CheckpointError(f"model_type: expected 'llama', found {short(kind)}")
     _check_settings(settings)
     (theta, scaling), heads = _rope(settings), _number(settings, "num_attention_heads")
-    sizes = (_number(settings, name) for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    return Config(*sizes, heads, _number(settings, "num_key_value_heads", heads), _number(settings, "vocab_size"),
-                  min(_number(settings, "max_position_embeddings", 2048), POSITIONS if positions is None else positions),
-                  _flag(settings, "tie_word_embeddings"), settings.get("head_dim"), theta,
-                  _number(settings, "rms_norm_eps", 1e-6), scaling)   # transformers' values where nothing is said
+    sizes = (
+        _number(settings, name)
+        for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    )
+    return Config(
+        *sizes,
+        heads,
+        _number(settings, "num_key_value_heads", heads),
+        _number(settings, "vocab_size"),
+        min(
+            _number(settings, "max_position_embeddings", 2048),
+            POSITIONS if positions is None else positions,
+        ),
+        _flag(settings, "tie_word_embeddings"),
+        settings.get("head_dim"),
+        theta,
+        # transformers' values where nothing is said
+        _number(settings, "rms_norm_eps", 1e-6),
+        scaling,
+    )
 
 # %% ../../nbs/40_huggingface.ipynb #1c32781f
-LLAMA2C_IDS = dict(bos_token_id=1, eos_token_id=[1, 2])   # a story of llama2.c ends before BOS, an answer with EOS
+# a story of llama2.c ends before BOS, an answer with EOS
+LLAMA2C_IDS = dict(bos_token_id=1, eos_token_id=[1, 2])
 
-def write_config(c: Config, dtype: str = "float32",
-                 ids: dict = LLAMA2C_IDS,   # bos_token_id, eos_token_id, pad_token_id: those that are known
-                 ) -> dict:                 # what config.json shall hold
+
+def write_config(
+    c: Config,
+    dtype: str = "float32",
+    # bos_token_id, eos_token_id, pad_token_id: those that are known
+    ids: dict = LLAMA2C_IDS,
+) -> dict:  # what config.json shall hold
     "The same in Hugging Face's words."
     s, names = c.rope_scaling, ROPE_KINDS["llama3"]
-    scaling = (None if s is None else dict(rope_type="linear", factor=s.factor) if s.original == 0
-               else dict(rope_type="llama3", **dict(zip(names, s))))
-    return dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_act="silu", attention_bias=False, mlp_bias=False,
-                hidden_size=c.dim, intermediate_size=c.hidden_dim, num_hidden_layers=c.n_layers, num_attention_heads=c.n_heads,
-                num_key_value_heads=c.n_kv_heads, head_dim=c.head_size, vocab_size=c.vocab_size, max_position_embeddings=c.seq_len,
-                tie_word_embeddings=c.shared_classifier, rms_norm_eps=c.norm_eps, rope_theta=c.rope_theta, rope_scaling=scaling,
-                torch_dtype=dtype, **ids)
+    scaling = (
+        None
+        if s is None
+        else dict(rope_type="linear", factor=s.factor)
+        if s.original == 0
+        else dict(rope_type="llama3", **dict(zip(names, s)))
+    )
+    return dict(
+        architectures=["LlamaForCausalLM"],
+        model_type="llama",
+        hidden_act="silu",
+        attention_bias=False,
+        mlp_bias=False,
+        hidden_size=c.dim,
+        intermediate_size=c.hidden_dim,
+        num_hidden_layers=c.n_layers,
+        num_attention_heads=c.n_heads,
+        num_key_value_heads=c.n_kv_heads,
+        head_dim=c.head_size,
+        vocab_size=c.vocab_size,
+        max_position_embeddings=c.seq_len,
+        tie_word_embeddings=c.shared_classifier,
+        rms_norm_eps=c.norm_eps,
+        rope_theta=c.rope_theta,
+        rope_scaling=scaling,
+        torch_dtype=dtype,
+        **ids,
+    )
 
 # %% ../../nbs/40_huggingface.ipynb #bcec9d17
 HUGGING_FACE = dict(
-    token_embedding_table="model.embed_tokens", rms_att_weight="model.layers.{}.input_layernorm",
-    wq="model.layers.{}.self_attn.q_proj", wk="model.layers.{}.self_attn.k_proj", wv="model.layers.{}.self_attn.v_proj",
-    wo="model.layers.{}.self_attn.o_proj", rms_ffn_weight="model.layers.{}.post_attention_layernorm",
-    w1="model.layers.{}.mlp.gate_proj", w2="model.layers.{}.mlp.down_proj", w3="model.layers.{}.mlp.up_proj",
-    rms_final_weight="model.norm", wcls="lm_head")
+    token_embedding_table="model.embed_tokens",
+    rms_att_weight="model.layers.{}.input_layernorm",
+    wq="model.layers.{}.self_attn.q_proj",
+    wk="model.layers.{}.self_attn.k_proj",
+    wv="model.layers.{}.self_attn.v_proj",
+    wo="model.layers.{}.self_attn.o_proj",
+    rms_ffn_weight="model.layers.{}.post_attention_layernorm",
+    w1="model.layers.{}.mlp.gate_proj",
+    w2="model.layers.{}.mlp.down_proj",
+    w3="model.layers.{}.mlp.up_proj",
+    rms_final_weight="model.norm",
+    wcls="lm_head",
+)
 META = dict(
-    token_embedding_table="tok_embeddings", rms_att_weight="layers.{}.attention_norm", wq="layers.{}.attention.wq",
-    wk="layers.{}.attention.wk", wv="layers.{}.attention.wv", wo="layers.{}.attention.wo", rms_ffn_weight="layers.{}.ffn_norm",
-    w1="layers.{}.feed_forward.w1", w2="layers.{}.feed_forward.w2", w3="layers.{}.feed_forward.w3", rms_final_weight="norm", wcls="output")
+    token_embedding_table="tok_embeddings",
+    rms_att_weight="layers.{}.attention_norm",
+    wq="layers.{}.attention.wq",
+    wk="layers.{}.attention.wk",
+    wv="layers.{}.attention.wv",
+    wo="layers.{}.attention.wo",
+    rms_ffn_weight="layers.{}.ffn_norm",
+    w1="layers.{}.feed_forward.w1",
+    w2="layers.{}.feed_forward.w2",
+    w3="layers.{}.feed_forward.w3",
+    rms_final_weight="norm",
+    wcls="output",
+)
 
 # %% ../../nbs/40_huggingface.ipynb #d7da7885
-def names_of(style: dict[str, str], c: Config) -> Iterator[tuple[str, int | None, str, tuple[int, ...]]]:
-    "Yields our name, the layer (None: there is one for all), their name, the shape; layer after layer."
+def names_of(
+    style: dict[str, str], c: Config
+) -> Iterator[tuple[str, int | None, str, tuple[int, ...]]]:
+    """Yields our name, the layer (None: there is one for all), their name, the shape; layer
+    after layer.
+    """
     first, *names = shapes = tensor_shapes(c)
     layered = [name for name in names if "{}" in style[name]]
     whole = lambda name: (name, None, style[name] + ".weight", shapes[name])
     yield whole(first)
     for layer in range(c.n_layers):
-        for name in layered: yield name, layer, style[name].format(layer) + ".weight", shapes[name][1:]
+        for name in layered:
+            yield name, layer, style[name].format(layer) + ".weight", shapes[name][1:]
     yield from (whole(name) for name in names if name not in layered)
 
 # %% ../../nbs/40_huggingface.ipynb #23456cca
-BLOCK = 2**18   # so many weights are float32 at the same time
+BLOCK = 2**18  # so many weights are float32 at the same time
 
-def blocks(w: Weights, name: str, layer: int | None, c: Config) -> Iterator[np.ndarray]:   # yields float32
-    "A tensor of weights of any kind, or one layer of it, in llama2.c's order: whole heads of rows at a time."
+
+# yields float32
+def blocks(w: Weights, name: str, layer: int | None, c: Config) -> Iterator[np.ndarray]:
+    """A tensor of weights of any kind, or one layer of it, in llama2.c's order: whole heads of
+    rows at a time.
+    """
     m = getattr(w, name) if layer is None else getattr(w, name)[layer]
-    if len(m.shape) == 1 or name in NORMS: yield np.asarray(m); return
+    if len(m.shape) == 1 or name in NORMS:
+        yield np.asarray(m)
+        return
     (rows, columns), size = m.shape, getattr(m, "group_size", 1)
-    unit = lcm(c.head_size, size // gcd(size, columns))   # int8 in groups: they end with the last row
+    # int8 in groups: they end with the last row
+    unit = lcm(c.head_size, size // gcd(size, columns))
     step = max(1, BLOCK // columns // unit) * unit
     for i in range(0, rows, step):
-        part = m[i:i + step] if isinstance(m, np.ndarray) else m.part(i, min(i + step, rows))
+        part = m[i : i + step] if isinstance(m, np.ndarray) else m.part(i, min(i + step, rows))
         yield part.dequantize() if hasattr(part, "dequantize") else part
 
-def floats(*tensor) -> np.ndarray:   # arguments as for `blocks`
+
+def floats(*tensor) -> np.ndarray:  # arguments as for `blocks`
     "The same in one piece."
     return np.concatenate(list(blocks(*tensor)))
 
 # %% ../../nbs/40_huggingface.ipynb #0b753aed
-def as_dtype(x: np.ndarray, dtype: str, name: str = "x") -> np.ndarray:   # float32 → what a file of that dtype holds
+# float32 → what a file of that dtype holds
+def as_dtype(x: np.ndarray, dtype: str, name: str = "x") -> np.ndarray:
     "Raises `CheckpointError` for what float16 can't hold."
     if dtype == "float16" and (np.abs(x) > 65504).any():
-        raise CheckpointError(f"{name}: expected weights of at most 65504 for float16, found {np.abs(x).max()}")
-    return to_bfloat16(x) if dtype == "bfloat16" else x.astype("<f2" if dtype == "float16" else "<f4", copy=False)
+        raise CheckpointError(
+            f"{name}: expected weights of at most 65504 for float16, found {np.abs(x).max()}"
+        )
+    return (
+        to_bfloat16(x)
+        if dtype == "bfloat16"
+        else x.astype("<f2" if dtype == "float16" else "<f4", copy=False)
+    )
 
 # %% ../../nbs/40_huggingface.ipynb #19e5af4c
 def write_tensors(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "float32") -> None:
     "A model as one safetensors file, a tensor at a time."
-    kind, table, end = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype], {"__metadata__": {"format": "pt"}}, 0
+    kind, table, end = (
+        {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype],
+        {"__metadata__": {"format": "pt"}},
+        0,
+    )
     for _, _, theirs, shape in names_of(HUGGING_FACE, c):
         start, end = end, end + prod(shape) * np.dtype(DTYPES[kind]).itemsize
         table[theirs] = dict(dtype=kind, shape=list(shape), data_offsets=[start, end])
     text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)   # so that the numbers begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # so that the numbers begin at a multiple of 8
     with atomic_write(path) as f:
         f.write(struct.pack("<Q", len(text)) + text)
         for name, layer, *_ in names_of(HUGGING_FACE, c):
             for a in blocks(w, name, layer, c):
-                if name in ("wq", "wk"): a = halves_from_pairs(a, len(a) // c.head_size)
+                if name in ("wq", "wk"):
+                    a = halves_from_pairs(a, len(a) // c.head_size)
                 f.write(np.ascontiguousarray(as_dtype(a, dtype, name)).data)
 
 # %% ../../nbs/40_huggingface.ipynb #423e4cbc
 def _remove_abandoned_folders(path: Path) -> None:
     "Delete the parts of a folder that killed writers have left; a living writer's part is locked."
     for part in path.parent.glob(f"{escape(path.name)}.{'[0-9a-f]' * 12}.part"):
-        if not flock or part.is_symlink() or not part.is_dir(): continue
+        if not flock or part.is_symlink() or not part.is_dir():
+            continue
         with suppress(OSError):
             fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -315,35 +552,51 @@ def _remove_abandoned_folders(path: Path) -> None:
             finally:
                 os.close(fd)
 
+
 @contextmanager
-def atomic_folder(path: str | os.PathLike):   # yields a folder to write to
-    "At every moment there is no such folder, or all of it. Raises `CheckpointError` if something is there."
+def atomic_folder(path: str | os.PathLike):  # yields a folder to write to
+    """At every moment there is no such folder, or all of it. Raises `CheckpointError` if
+    something is there.
+    """
     path = real_path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise CheckpointError(f"{path}: expected no such folder, or an empty one, found {'files in it' if path.is_dir() else 'a file'}")
+        raise CheckpointError(
+            f"{path}: expected no such folder, or an empty one, found"
+            f" {'files in it' if path.is_dir() else 'a file'}"
+        )
     _remove_abandoned_folders(path)
     part = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")
     part.mkdir()
-    fd = os.open(part, os.O_RDONLY) if flock else None   # Windows opens no folder
+    fd = os.open(part, os.O_RDONLY) if flock else None  # Windows opens no folder
     try:
         if flock:
-            with suppress(OSError): flock(fd, LOCK_EX)   # not every network folder has locks
+            with suppress(OSError):
+                flock(fd, LOCK_EX)  # not every network folder has locks
         yield part
-        if path.exists(): path.rmdir()
+        if path.exists():
+            path.rmdir()
         os.replace(part, path)
     finally:
         rmtree(part, ignore_errors=True)
-        if fd is not None: os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 # %% ../../nbs/40_huggingface.ipynb #d7ab79f8
-def write_folder(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "float32",
-                 files: dict[str, bytes] = {},   # more files, as those of its vocabulary; they may replace ours
-                 ids: dict = LLAMA2C_IDS) -> None:   # as for `write_config`
+def write_folder(
+    path: str | os.PathLike,
+    c: Config,
+    w: Weights,
+    dtype: str = "float32",
+    # more files, as those of its vocabulary; they may replace ours
+    files: dict[str, bytes] = {},
+    ids: dict = LLAMA2C_IDS,
+) -> None:  # as for `write_config`
     "A model as Hugging Face keeps it."
     settings = {"config.json": write_config(c, dtype, ids), "generation_config.json": ids}
     with atomic_folder(path) as part:
         write_tensors(part / "model.safetensors", c, w, dtype)
-        for name, content in settings.items(): (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for name, content in settings.items():
+            (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name, content in files.items():
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
@@ -352,318 +605,569 @@ def write_folder(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "f
 @dataclass(frozen=True, eq=False)
 class Matrix:
     "A matrix as it lies in a folder's file. `np.asarray` gives what llama2.c would store."
-    bits: np.ndarray   # (rows, columns) float32, float16, or uint16 for bfloat16
-    heads: int = 0     # of q_proj and k_proj: their heads, which are in halves; of others 0
+
+    bits: np.ndarray  # (rows, columns) float32, float16, or uint16 for bfloat16
+    heads: int = 0  # of q_proj and k_proj: their heads, which are in halves; of others 0
 
     @property
-    def shape(self) -> tuple[int, int]: "Rows and columns."; return self.bits.shape
-    @property
-    def dtype(self) -> np.dtype: "As the file has it."; return self.bits.dtype
-    @property
-    def nbytes(self) -> int: "Bytes in the file."; return self.bits.nbytes
-    @property
-    def T(self) -> "Turned": "What may stand on the right of `x @`."; return Turned(self)
+    def shape(self) -> tuple[int, int]:
+        "Rows and columns."
+        return self.bits.shape
 
-    def __getitem__(self, rows): return to_float32(self.bits[rows])   # of the embedding table
+    @property
+    def dtype(self) -> np.dtype:
+        "As the file has it."
+        return self.bits.dtype
 
-    def part(self, i: int, j: int) -> np.ndarray:   # (j − i, columns) float32
+    @property
+    def nbytes(self) -> int:
+        "Bytes in the file."
+        return self.bits.nbytes
+
+    @property
+    def T(self) -> "Turned":
+        "What may stand on the right of `x @`."
+        return Turned(self)
+
+    def __getitem__(self, rows):
+        return to_float32(self.bits[rows])  # of the embedding table
+
+    def part(self, i: int, j: int) -> np.ndarray:  # (j − i, columns) float32
         "Rows i to j, whole heads, in our order."
         a = to_float32(self.bits[i:j])
         return pairs_from_halves(a, (j - i) * self.heads // len(self.bits)) if self.heads else a
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray: return self.part(0, len(self.bits))
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.part(0, len(self.bits))
 
 # %% ../../nbs/40_huggingface.ipynb #c0f3f8f8
 @dataclass(frozen=True, eq=False)
 class Turned:
     "`m.T`: what may stand on the right of `x @`."
-    m: Matrix
-    __array_ufunc__ = None   # NumPy leaves `x @ m.T` to the method below
 
-    def __rmatmul__(self, x: np.ndarray) -> np.ndarray:   # (T, columns) float32 → (T, rows) float32
+    m: Matrix
+    __array_ufunc__ = None  # NumPy leaves `x @ m.T` to the method below
+
+    def __rmatmul__(self, x: np.ndarray) -> np.ndarray:  # (T, columns) float32 → (T, rows) float32
         bits, (rows, columns) = self.m.bits, self.m.shape
         out, step = np.empty((len(x), rows), np.float32), max(1, BLOCK // columns)
-        for i in range(0, rows, step): out[:, i:i + step] = linear(x, to_float32(bits[i:i + step]))
+        for i in range(0, rows, step):
+            out[:, i : i + step] = linear(x, to_float32(bits[i : i + step]))
         return pairs_from_halves(out.T, self.m.heads).T if self.m.heads else out
 
 # %% ../../nbs/40_huggingface.ipynb #a80a8d6c
-def open_inside(path: Path, error: type[ValueError]):   # → a binary file, open for reading
-    """Open a file that a folder brings along. Raises `error` if it isn't an ordinary file, or is a link to somewhere else:
-    a stranger's folder could have what is there copied. Links into the hub's cache are as good as files."""
+def open_inside(path: Path, error: type[ValueError]):  # → a binary file, open for reading
+    """Open a file that a folder brings along. Raises `error` if it isn't an ordinary file, or
+    is a link to somewhere else: a stranger's folder could have what is there copied. Links into
+    the hub's cache are as good as files.
+    """
     real = Path(os.path.realpath(path))
     cached = real.parent.name == "blobs" and real.parent.parent.name.startswith("models--")
     if not cached and not real.is_relative_to(os.path.realpath(path.parent)):
         raise error(f"{path}: expected a file of this folder, found a link to {short(str(real))}")
     return open_regular(path, error)
 
-def read_inside(path: Path, limit: int, error: type[ValueError] = CheckpointError) -> bytes:   # limit: bytes
+
+# limit: bytes
+def read_inside(path: Path, limit: int, error: type[ValueError] = CheckpointError) -> bytes:
     "All of a file of a folder, of at most `limit` bytes. Raises `error`."
     with open_inside(path, error) as f:
-        try: data = f.read(limit + 1)
-        except OSError as e: raise error(f"{path}: can't be read: {e.strerror}") from None
-    if len(data) > limit: raise error(f"{path}: expected at most {limit} bytes, found more")
+        try:
+            data = f.read(limit + 1)
+        except OSError as e:
+            raise error(f"{path}: can't be read: {e.strerror}") from None
+    if len(data) > limit:
+        raise error(f"{path}: expected at most {limit} bytes, found more")
     return data
+
 
 def read_json(path: str | os.PathLike, limit: int = 2**20) -> dict:
     "An object from a JSON file of a folder, of at most `limit` bytes. Raises `CheckpointError`."
     data = read_inside(Path(path), limit)
-    try: value = json.loads(data.decode())
-    except (ValueError, RecursionError) as e: raise CheckpointError(f"{path}: expected JSON, found: {e}") from None
-    if not isinstance(value, dict): raise CheckpointError(f"{path}: expected an object, found {short(value)}")
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError) as e:
+        raise CheckpointError(f"{path}: expected JSON, found: {e}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: expected an object, found {short(value)}")
     return value
 
 # %% ../../nbs/40_huggingface.ipynb #ec724756
-def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:   # name → view, of all files
+# name → view, of all files
+def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:
     "The tensors of a folder, from one file or several. Raises `CheckpointError`."
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         pickles = sorted(folder.glob("pytorch_model*.bin"))
         if pickles and not (folder / "model.safetensors").exists():
-            raise CheckpointError(f"{folder}: expected model.safetensors, found {pickles[0].name}, a Python pickle, which could run a program")
+            raise CheckpointError(
+                f"{folder}: expected model.safetensors, found {pickles[0].name}, a Python pickle,"
+                " which could run a program"
+            )
         return map_tensors(folder / "model.safetensors", mmap)
     where, tensors = read_json(index, 2**22).get("weight_map"), {}
-    if not isinstance(where, dict) or not all(isinstance(v, str) and v == os.path.basename(v) and v.endswith(".safetensors") for v in where.values()):
-        raise CheckpointError(f"{index}: weight_map: expected a name of a safetensors file for each tensor, found {short(where)}")
+    if not isinstance(where, dict) or not all(
+        isinstance(v, str) and v == os.path.basename(v) and v.endswith(".safetensors")
+        for v in where.values()
+    ):
+        raise CheckpointError(
+            f"{index}: weight_map: expected a name of a safetensors file for each tensor, found"
+            f" {short(where)}"
+        )
     files = {name: map_tensors(folder / name, mmap) for name in sorted(set(where.values()))}
     for name, file in where.items():
-        if name not in files[file]: raise CheckpointError(f"{folder / file}: {short(name)}: expected as the index says, found no such tensor")
+        if name not in files[file]:
+            raise CheckpointError(
+                f"{folder / file}: {short(name)}: expected as the index says, found no such tensor"
+            )
         tensors[name] = files[file][name]
     return tensors
 
 # %% ../../nbs/40_huggingface.ipynb #851e050c
 def own_classifier(c: Config, tensors: dict[str, np.ndarray]) -> Config:
-    "`c`, with a classifier of its own if the file has one that differs from the embedding table; says so."
+    """`c`, with a classifier of its own if the file has one that differs from the embedding
+    table; says so.
+    """
     table, head = tensors.get("model.embed_tokens.weight"), tensors.get("lm_head.weight")
-    if not c.shared_classifier or head is None: return c
-    step = max(1, BLOCK // max(1, c.dim))
-    same = table is not None and head.shape == table.shape and all(
-        np.array_equal(to_float32(head[i:i + step]), to_float32(table[i:i + step])) for i in range(0, len(head), step))
-    if same:
-        del tensors["lm_head.weight"]   # written twice
+    if not c.shared_classifier or head is None:
         return c
-    warnings.warn("config.json: tie_word_embeddings: expected lm_head.weight to be the embedding table, as it says, "
-                  "found another; the file's is used")
+    step = max(1, BLOCK // max(1, c.dim))
+    same = (
+        table is not None
+        and head.shape == table.shape
+        and all(
+            np.array_equal(to_float32(head[i : i + step]), to_float32(table[i : i + step]))
+            for i in range(0, len(head), step)
+        )
+    )
+    if same:
+        del tensors["lm_head.weight"]  # written twice
+        return c
+    warnings.warn(
+        "config.json: tie_word_embeddings: expected lm_head.weight to be the embedding table, as it"
+        " says, found another; the file's is used"
+    )
     return replace(c, shared_classifier=False)
 
+
 def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
-    "The tensors of a folder under our names: norms as float32 arrays, matrices as `Matrix`, in a tuple for the layers."
-    if c.n_layers * 9 > len(tensors):   # before so many names are made
-        raise CheckpointError(f"num_hidden_layers: expected at most {len(tensors) // 9} for {len(tensors)} tensors, found {c.n_layers}")
+    """The tensors of a folder under our names: norms as float32 arrays, matrices as `Matrix`,
+    in a tuple for the layers.
+    """
+    if c.n_layers * 9 > len(tensors):  # before so many names are made
+        raise CheckpointError(
+            f"num_hidden_layers: expected at most {len(tensors) // 9} for {len(tensors)} tensors,"
+            f" found {c.n_layers}"
+        )
     found = {name: [] for name in tensor_shapes(c)}
     for name, _, theirs, shape in names_of(HUGGING_FACE, c):
         a = tensors.pop(theirs, None)
         if a is None or a.shape != shape:
-            raise CheckpointError(f"{theirs}: expected shape {shape}, found {'no such tensor' if a is None else a.shape}")
+            raise CheckpointError(
+                f"{theirs}: expected shape {shape}, found"
+                f" {'no such tensor' if a is None else a.shape}"
+            )
         heads = shape[0] // c.head_size if name in ("wq", "wk") else 0
         found[name].append(to_float32(a) if name in NORMS else Matrix(a, heads))
     for name in tensors:
-        if not name.endswith("rotary_emb.inv_freq"):   # RoPE's frequencies: older folders carry them, they follow from config.json
-            raise CheckpointError(f"{short(name)}: expected the tensors of a Llama{' without biases' if 'bias' in name else ''}, found this one")
-    one = {name: a[0] if "{}" not in HUGGING_FACE[name] else np.stack(a) if name in NORMS else tuple(a) for name, a in found.items()}
+        # RoPE's frequencies: older folders carry them, they follow from config.json
+        if not name.endswith("rotary_emb.inv_freq"):
+            raise CheckpointError(
+                f"{short(name)}: expected the tensors of a"
+                f" Llama{' without biases' if 'bias' in name else ''}, found this one"
+            )
+    one = {
+        name: a[0] if "{}" not in HUGGING_FACE[name] else np.stack(a) if name in NORMS else tuple(a)
+        for name, a in found.items()
+    }
     return Weights(**{"wcls": one["token_embedding_table"]} | one)
 
 # %% ../../nbs/40_huggingface.ipynb #b02fe334
 @dataclass(frozen=True, eq=False)
 class Folder:
     "An open Hugging Face folder: what a `Checkpoint` is for a llama2.c file."
+
     path: str
     config: Config
     weights: Weights
-    ids: dict = field(default_factory=dict)   # bos_token_id, eos_token_id, pad_token_id: those that it names
-    trained: int | None = None                # the context length that it names
+    # bos_token_id, eos_token_id, pad_token_id: those that it names
+    ids: dict = field(default_factory=dict)
+    trained: int | None = None  # the context length that it names
 
     @classmethod
-    def open(cls, path: str | os.PathLike,
-             positions: int | None = None,   # maximum context length; None: the model's own, 8192 at most
-             mmap: bool = True,              # False: read the files into memory instead of mapping them
-             ) -> "Folder":
-        """Open a folder's files. Raises `CheckpointError` if anything about them is not as it must be.
-        If another program cuts a mapped file short, the process that reads on ends with SIGBUS; `mmap=False` is the way out."""
+    def open(
+        cls,
+        path: str | os.PathLike,
+        # maximum context length; None: the model's own, 8192 at most
+        positions: int | None = None,
+        mmap: bool = True,  # False: read the files into memory instead of mapping them
+    ) -> "Folder":
+        """Open a folder's files. Raises `CheckpointError` if anything about them is not as it
+        must be. If another program cuts a mapped file short, the process that reads on ends
+        with SIGBUS; `mmap=False` is the way out.
+        """
         folder = Path(path)
         if not (folder / "config.json").exists():
             found = "a LoRA adapter: merge it into its base model first (peft's merge_and_unload)"
-            if (folder / "params.json").exists(): found = "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin"
-            elif not (folder / "adapter_config.json").exists(): found = "a directory without config.json"
+            if (folder / "params.json").exists():
+                found = "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin"
+            elif not (folder / "adapter_config.json").exists():
+                found = "a directory without config.json"
             raise CheckpointError(f"{path}: expected a file, found {found}")
         settings = read_json(folder / "config.json")
-        try: config = parse_config(settings, positions)
-        except CheckpointError as e: raise CheckpointError(f"{folder / 'config.json'}: {e}") from None
+        try:
+            config = parse_config(settings, positions)
+        except CheckpointError as e:
+            raise CheckpointError(f"{folder / 'config.json'}: {e}") from None
         tensors = read_tensors(folder, mmap)
-        if "embed_tokens.weight" in tensors:   # saved without the classifier, so without the prefix of what is beside it
-            tensors = {name if name == "lm_head.weight" else f"model.{name}": a for name, a in tensors.items()}
+        # saved without the classifier, so without the prefix of what is beside it
+        if "embed_tokens.weight" in tensors:
+            tensors = {
+                name if name == "lm_head.weight" else f"model.{name}": a
+                for name, a in tensors.items()
+            }
         try:
             config = own_classifier(config, tensors)
             weights = pick_weights(config, tensors)
-        except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
-        ids = {name: settings[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if settings.get(name) is not None}
+        except CheckpointError as e:
+            raise CheckpointError(f"{path}: {e}") from None
+        ids = {
+            name: settings[name]
+            for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+            if settings.get(name) is not None
+        }
         return cls(str(path), config, weights, ids, settings.get("max_position_embeddings"))
 
     @property
-    def dtype(self) -> str:   # float32, float16 or bfloat16
+    def dtype(self) -> str:  # float32, float16 or bfloat16
         "The type of the embedding table."
         table = self.weights.token_embedding_table
-        name = str(getattr(table, "dtype", "float32")).removeprefix("torch.")   # int8 in groups goes out as float32
+        # int8 in groups goes out as float32
+        name = str(getattr(table, "dtype", "float32")).removeprefix("torch.")
         return "bfloat16" if name == "uint16" else name
 
-    def close(self) -> None: "Nothing to do: each file's map goes with the last view of it."
-    def __enter__(self) -> "Folder": return self
-    def __exit__(self, *_) -> None: pass
+    def close(self) -> None:
+        "Nothing to do: each file's map goes with the last view of it."
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
 
 # %% ../../nbs/40_huggingface.ipynb #edff7c1f
-def write_bin(path: str | os.PathLike, c: Config, w: Weights, version: int = 0,
-              group_size: int = 64) -> Header:   # of version 2, as for `quantize_checkpoint`
-    "Weights of any kind as a llama2.c file, a tensor at a time. Raises `CheckpointError` for what the format can't hold."
-    if version not in (0, 1, 2): raise ValueError(f"version: expected 0, 1 or 2, found {version}")
+def write_bin(
+    path: str | os.PathLike, c: Config, w: Weights, version: int = 0, group_size: int = 64
+) -> Header:  # of version 2, as for `quantize_checkpoint`
+    """Weights of any kind as a llama2.c file, a tensor at a time. Raises `CheckpointError` for
+    what the format can't hold.
+    """
+    if version not in (0, 1, 2):
+        raise ValueError(f"version: expected 0, 1 or 2, found {version}")
     check_plain(c)
     h = Header(c, version, fit_group_size(c, group_size) if version == 2 else None)
     with atomic_write(path) as f:
         f.write(pack_header(h))
         for name, shape in tensor_order(h).items():
             for layer in range(c.n_layers) if len(shape) == 3 else [None]:
-                parts = rope_table_blocks(c, name) if name.startswith("freq_cis") else blocks(w, name, layer, c)
-                if version == 2 and name not in NORMS: write_q8(f, name, parts, h.group_size); continue
-                for a in parts: f.write(np.ascontiguousarray(finite(name, a) if version == 2 else a, "<f4").data)
+                parts = (
+                    rope_table_blocks(c, name)
+                    if name.startswith("freq_cis")
+                    else blocks(w, name, layer, c)
+                )
+                if version == 2 and name not in NORMS:
+                    write_q8(f, name, parts, h.group_size)
+                    continue
+                for a in parts:
+                    f.write(
+                        np.ascontiguousarray(finite(name, a) if version == 2 else a, "<f4").data
+                    )
     return h
 
 # %% ../../nbs/40_huggingface.ipynb #ce9948cb
 @dataclass(frozen=True, eq=False)
 class Joined:
     "A tensor of a Meta checkpoint, one slice of it in each file."
-    slices: list              # PyTorch tensors
-    shape: tuple[int, ...]    # of the whole
+
+    slices: list  # PyTorch tensors
+    shape: tuple[int, ...]  # of the whole
 
     @property
-    def dtype(self): "PyTorch's type of the numbers."; return self.slices[0].dtype
+    def dtype(self):
+        "PyTorch's type of the numbers."
+        return self.slices[0].dtype
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray: return self.part(0, self.shape[0])
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.part(0, self.shape[0])
 
-    def part(self, i: int, j: int) -> np.ndarray:   # (j − i, columns) float32
+    def part(self, i: int, j: int) -> np.ndarray:  # (j − i, columns) float32
         "Rows i to j of the whole."
         whole = [s for s in self.slices if tuple(s.shape) == self.shape]
-        if whole: return whole[0][i:j].float().numpy()                       # every file has all of it
-        if self.slices[0].shape[0] == self.shape[0]: return np.concatenate([s[i:j].float().numpy() for s in self.slices], 1)
+        if whole:
+            return whole[0][i:j].float().numpy()  # every file has all of it
+        if self.slices[0].shape[0] == self.shape[0]:
+            return np.concatenate([s[i:j].float().numpy() for s in self.slices], 1)
         starts = np.cumsum([0, *(len(s) for s in self.slices)])
-        return np.concatenate([s[max(0, i - at):max(0, j - at)].float().numpy() for at, s in zip(starts, self.slices)])
+        return np.concatenate(
+            [
+                s[max(0, i - at) : max(0, j - at)].float().numpy()
+                for at, s in zip(starts, self.slices)
+            ]
+        )
 
     def fits(self) -> bool:
         "Whether the slices make up the whole."
         shapes = {tuple(s.shape) for s in self.slices}
-        if shapes == {self.shape}: return True
-        if {s[1:] for s in shapes} == {self.shape[1:]}: return sum(len(s) for s in self.slices) == self.shape[0]
-        return len(self.shape) == 2 and {s[0] for s in shapes} == {self.shape[0]} and sum(s.shape[1] for s in self.slices) == self.shape[1]
+        if shapes == {self.shape}:
+            return True
+        if {s[1:] for s in shapes} == {self.shape[1:]}:
+            return sum(len(s) for s in self.slices) == self.shape[0]
+        return (
+            len(self.shape) == 2
+            and {s[0] for s in shapes} == {self.shape[0]}
+            and sum(s.shape[1] for s in self.slices) == self.shape[1]
+        )
 
 # %% ../../nbs/40_huggingface.ipynb #0daf3486
 def _whole_tensor(t) -> bool:
     "Whether a value of a pickle is a tensor of numbers that are all in the file."
     import torch
-    return (isinstance(t, torch.Tensor) and t.dtype in (torch.float32, torch.float16, torch.bfloat16)
-            and t.layout == torch.strided and t.device.type == "cpu"
-            and t.numel() * t.element_size() <= t.untyped_storage().nbytes())   # an expanded one repeats a few of them
 
-def load_pickles(folder: Path) -> list[dict]:   # name → PyTorch tensor, of each file
+    return (
+        isinstance(t, torch.Tensor)
+        and t.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and t.layout == torch.strided
+        and t.device.type == "cpu"
+        # an expanded one repeats a few of them
+        and t.numel() * t.element_size() <= t.untyped_storage().nbytes()
+    )
+
+
+def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of each file
     "Meta's files, mapped; nothing in them is run. Raises `CheckpointError`."
-    try: import torch
-    except ImportError: raise CheckpointError(f"{folder}: expected the package torch, which reads Meta's files, found none") from None
+    try:
+        import torch
+    except ImportError:
+        raise CheckpointError(
+            f"{folder}: expected the package torch, which reads Meta's files, found none"
+        ) from None
     files = sorted(folder.glob("consolidated.*.pth"))
-    if not files: raise CheckpointError(f"{folder}: expected consolidated.00.pth beside params.json, found none")
+    if not files:
+        raise CheckpointError(
+            f"{folder}: expected consolidated.00.pth beside params.json, found none"
+        )
     loaded = []
     for path in files:
         open_regular(path, CheckpointError).close()
-        try: tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as e: raise CheckpointError(f"{path}: expected a checkpoint of PyTorch with nothing but tensors, found: {short(str(e), 200)}") from None
-        if not isinstance(tensors, dict) or not all(isinstance(name, str) and _whole_tensor(t) for name, t in tensors.items()):
-            raise CheckpointError(f"{path}: expected names and tensors of float32, float16 or bfloat16, found something else")
-        loaded.append({name: t.detach() for name, t in tensors.items()})   # a Parameter becomes a tensor
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as e:
+            raise CheckpointError(
+                f"{path}: expected a checkpoint of PyTorch with nothing but tensors, found:"
+                f" {short(str(e), 200)}"
+            ) from None
+        if not isinstance(tensors, dict) or not all(
+            isinstance(name, str) and _whole_tensor(t) for name, t in tensors.items()
+        ):
+            raise CheckpointError(
+                f"{path}: expected names and tensors of float32, float16 or bfloat16, found"
+                " something else"
+            )
+        # a Parameter becomes a tensor
+        loaded.append({name: t.detach() for name, t in tensors.items()})
     return loaded
 
 # %% ../../nbs/40_huggingface.ipynb #18bb1317
 def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
     "params.json says less than config.json: the rest is in the shapes. `positions` is nowhere."
-    if params.get("use_scaled_rope"): raise CheckpointError("use_scaled_rope: expected false, found true: take the Hugging Face folder, which says how")
-    def rows(name: str, columns: int) -> int:   # of the whole tensor
+    if params.get("use_scaled_rope"):
+        raise CheckpointError(
+            "use_scaled_rope: expected false, found true: take the Hugging Face folder, which"
+            " says how"
+        )
+
+    def rows(name: str, columns: int) -> int:  # of the whole tensor
         shapes = [tuple(t[name].shape) for t in loaded if name in t and t[name].ndim == 2]
-        if not shapes: raise CheckpointError(f"{name}: expected a matrix, found no such tensor")
+        if not shapes:
+            raise CheckpointError(f"{name}: expected a matrix, found no such tensor")
         return sum(s[0] for s in shapes) if shapes[0][1] == columns else shapes[0][0]
+
     dim, heads = (_number(params, name) for name in ("dim", "n_heads"))
-    return Config(dim, rows("layers.0.feed_forward.w1.weight", dim), _number(params, "n_layers"), heads, _number(params, "n_kv_heads", heads),
-                  rows("tok_embeddings.weight", dim), positions, not any("output.weight" in t for t in loaded),
-                  rope_theta=_number(params, "rope_theta", 10000.0), norm_eps=_number(params, "norm_eps", 1e-5))
+    return Config(
+        dim,
+        rows("layers.0.feed_forward.w1.weight", dim),
+        _number(params, "n_layers"),
+        heads,
+        _number(params, "n_kv_heads", heads),
+        rows("tok_embeddings.weight", dim),
+        positions,
+        not any("output.weight" in t for t in loaded),
+        rope_theta=_number(params, "rope_theta", 10000.0),
+        norm_eps=_number(params, "norm_eps", 1e-5),
+    )
 
 # %% ../../nbs/40_huggingface.ipynb #762b582e
-META_POSITIONS = 2048   # params.json doesn't say how many; llama2.c's exporter takes so many, too
+META_POSITIONS = 2048  # params.json doesn't say how many; llama2.c's exporter takes so many, too
 
-def open_meta(path: str | os.PathLike, positions: int | None = None) -> Folder:   # None: 2048
+
+def open_meta(path: str | os.PathLike, positions: int | None = None) -> Folder:  # None: 2048
     "A Meta checkpoint as a `Folder`. Raises `CheckpointError`."
     folder = Path(path)
     params, loaded = read_json(folder / "params.json"), load_pickles(folder)
     try:
-        c, found = meta_config(params, loaded, META_POSITIONS if positions is None else positions), {}
-        if c.n_layers * 9 > len(loaded[0]): raise CheckpointError(f"n_layers: expected at most {len(loaded[0]) // 9}, found {c.n_layers}")
+        c, found = (
+            meta_config(params, loaded, META_POSITIONS if positions is None else positions),
+            {},
+        )
+        if c.n_layers * 9 > len(loaded[0]):
+            raise CheckpointError(
+                f"n_layers: expected at most {len(loaded[0]) // 9}, found {c.n_layers}"
+            )
         for name, layer, theirs, shape in names_of(META, c):
             joined = Joined([t.pop(theirs) for t in loaded if theirs in t], shape)
             if not joined.slices or not joined.fits():
-                raise CheckpointError(f"{theirs}: expected shape {shape}, found {[tuple(s.shape) for s in joined.slices] or 'no such tensor'}")
+                raise CheckpointError(
+                    f"{theirs}: expected shape {shape}, found"
+                    f" {[tuple(s.shape) for s in joined.slices] or 'no such tensor'}"
+                )
             found.setdefault(name, []).append(joined)
-        rest = [name for t in loaded for name in t if not name.endswith("rope.freqs")]   # in the first LLaMA one in each layer
-        if rest: raise CheckpointError(f"{short(rest[0])}: expected the tensors of a Llama, found this one")
-    except CheckpointError as e: raise CheckpointError(f"{path}: {e}") from None
-    one = {name: a[0] if "{}" not in META[name] else np.stack([np.asarray(j) for j in a]) if name in NORMS else tuple(a) for name, a in found.items()}
-    ids = dict(bos_token_id=1, eos_token_id=2) if c.vocab_size == 32000 else {}   # of LLaMA and Llama 2
+        # in the first LLaMA one in each layer
+        rest = [name for t in loaded for name in t if not name.endswith("rope.freqs")]
+        if rest:
+            raise CheckpointError(
+                f"{short(rest[0])}: expected the tensors of a Llama, found this one"
+            )
+    except CheckpointError as e:
+        raise CheckpointError(f"{path}: {e}") from None
+    one = {
+        name: (
+            a[0]
+            if "{}" not in META[name]
+            else np.stack([np.asarray(j) for j in a])
+            if name in NORMS
+            else tuple(a)
+        )
+        for name, a in found.items()
+    }
+    # of LLaMA and Llama 2
+    ids = dict(bos_token_id=1, eos_token_id=2) if c.vocab_size == 32000 else {}
     return Folder(str(path), c, Weights(**{"wcls": one["token_embedding_table"]} | one), ids)
 
 # %% ../../nbs/40_huggingface.ipynb #fe14a1eb
-def open_any(path: str | os.PathLike, positions: int | None = None, mmap: bool = True) -> Checkpoint | Folder:
-    "Whatever is there: a llama2.c file, a Hugging Face folder, a Meta checkpoint. Raises `CheckpointError`."
+def open_any(
+    path: str | os.PathLike, positions: int | None = None, mmap: bool = True
+) -> Checkpoint | Folder:
+    """Whatever is there: a llama2.c file, a Hugging Face folder, a Meta checkpoint. Raises
+    `CheckpointError`.
+    """
     if not os.path.isdir(path):
         ckpt = Checkpoint.open(path, mmap=mmap)
-        if positions is None or positions >= ckpt.config.seq_len: return ckpt
+        if positions is None or positions >= ckpt.config.seq_len:
+            return ckpt
         return Folder(str(path), replace(ckpt.config, seq_len=positions), ckpt.weights, LLAMA2C_IDS)
-    if not os.path.exists(os.path.join(path, "config.json")) and os.path.exists(os.path.join(path, "params.json")): return open_meta(path, positions)
+    if not os.path.exists(os.path.join(path, "config.json")) and os.path.exists(
+        os.path.join(path, "params.json")
+    ):
+        return open_meta(path, positions)
     return Folder.open(path, positions, mmap)
 
 # %% ../../nbs/40_huggingface.ipynb #ea2ed762
-OTHER_SUFFIXES = {".gguf", ".ggml", ".safetensors", ".pth", ".pt", ".ckpt", ".onnx", ".json", ".model", ".zip", ".tar", ".gz", ".npz"}
+OTHER_SUFFIXES = {
+    ".gguf",
+    ".ggml",
+    ".safetensors",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".onnx",
+    ".json",
+    ".model",
+    ".zip",
+    ".tar",
+    ".gz",
+    ".npz",
+}
 
-def _target(dst: Path, version: int | None, dtype: str | None, group_size: int | None) -> bool:   # is it a llama2.c file?
-    "What a target's name asks for. Raises `ValueError` for a name or an option that can't be honoured."
+
+# is it a llama2.c file?
+def _target(dst: Path, version: int | None, dtype: str | None, group_size: int | None) -> bool:
+    """What a target's name asks for. Raises `ValueError` for a name or an option that can't be
+    honoured.
+    """
     suffix = dst.suffix.lower()
     if suffix in OTHER_SUFFIXES:
-        raise ValueError(f"{dst}: expected a name that ends in .bin, for a llama2.c file, or the name of a folder, found the ending {suffix}")
+        raise ValueError(
+            f"{dst}: expected a name that ends in .bin, for a llama2.c file, or the name of a"
+            f" folder, found the ending {suffix}"
+        )
     to_file = suffix == ".bin"
-    if version not in (None, 0, 1, 2): raise ValueError(f"version: expected 0, 1 or 2, found {version}")
-    if dtype not in (None, "float32", "float16", "bfloat16"): raise ValueError(f"dtype: expected float32, float16 or bfloat16, found {dtype}")
-    if to_file and dtype not in (None, "float32"): raise ValueError(f"dtype: expected none for a llama2.c file, whose version says it, found {dtype}")
-    if not to_file and version is not None: raise ValueError(f"version: expected none for a folder, found {version}")
-    if group_size is not None and version != 2: raise ValueError(f"group_size: expected none but for version 2, found {group_size}")
+    if version not in (None, 0, 1, 2):
+        raise ValueError(f"version: expected 0, 1 or 2, found {version}")
+    if dtype not in (None, "float32", "float16", "bfloat16"):
+        raise ValueError(f"dtype: expected float32, float16 or bfloat16, found {dtype}")
+    if to_file and dtype not in (None, "float32"):
+        raise ValueError(
+            f"dtype: expected none for a llama2.c file, whose version says it, found {dtype}"
+        )
+    if not to_file and version is not None:
+        raise ValueError(f"version: expected none for a folder, found {version}")
+    if group_size is not None and version != 2:
+        raise ValueError(f"group_size: expected none but for version 2, found {group_size}")
     return to_file
 
-def convert(src: str | os.PathLike, dst: str | os.PathLike, *,
-            version: int | None = None,    # of a llama2.c file: 0, 1, or 2, which is int8; None: 0
-            dtype: str | None = None,      # of a folder: float32, float16 or bfloat16; None: as in the source
-            group_size: int | None = None, # of version 2; None: 64
-            positions: int | None = None,  # context length; None: the model's own, of a folder 8192 at most (Meta's: 2048)
-            ) -> list[Path]:               # what was written
-    """From any of the three formats to a llama2.c file or a folder, with its vocabulary. Raises `CheckpointError`, or
-    `ValueError` for an option that the target's kind can't honour."""
+
+def convert(
+    src: str | os.PathLike,
+    dst: str | os.PathLike,
+    *,
+    version: int | None = None,  # of a llama2.c file: 0, 1, or 2, which is int8; None: 0
+    # of a folder: float32, float16 or bfloat16; None: as in the source
+    dtype: str | None = None,
+    group_size: int | None = None,  # of version 2; None: 64
+    # context length; None: the model's own, of a folder 8192 at most (Meta's: 2048)
+    positions: int | None = None,
+) -> list[Path]:  # what was written
+    """From any of the three formats to a llama2.c file or a folder, with its vocabulary. Raises
+    `CheckpointError`, or `ValueError` for an option that the target's kind can't honour.
+    """
     dst = Path(dst)
     to_file = _target(dst, version, dtype, group_size)
     if os.path.exists(dst) and os.path.exists(src) and os.path.samefile(src, dst):
         raise CheckpointError(f"{dst}: expected another place than the source, found the same")
-    from llama2_nb.formats.vocabularies import vocabulary_files   # chapter 41
+    from llama2_nb.formats.vocabularies import vocabulary_files  # chapter 41
+
     with open_any(src, positions) as source:
         c = source.config
         trained = getattr(source, "trained", None)
         if positions is None and isinstance(trained, int) and trained > c.seq_len:
-            warnings.warn(f"{src}: max_position_embeddings: {trained} became {c.seq_len}; --positions {trained} keeps it")
+            warnings.warn(
+                f"{src}: max_position_embeddings: {trained} became {c.seq_len}; --positions"
+                f" {trained} keeps it"
+            )
         try:
             files = vocabulary_files(src, c.vocab_size, to_file)
-            others = {dst.parent / name: content for name, content in files.items()} if to_file else {}
+            others = (
+                {dst.parent / name: content for name, content in files.items()} if to_file else {}
+            )
             for path, content in others.items():
-                if path.exists() and path.read_bytes() != content: raise CheckpointError(f"{path}: expected no other vocabulary there, found one")
-            if to_file: write_bin(dst, c, source.weights, version or 0, group_size or 64)
-            else: write_folder(dst, c, source.weights, dtype or getattr(source, "dtype", "float32"), files, getattr(source, "ids", LLAMA2C_IDS))
+                if path.exists() and path.read_bytes() != content:
+                    raise CheckpointError(f"{path}: expected no other vocabulary there, found one")
+            if to_file:
+                write_bin(dst, c, source.weights, version or 0, group_size or 64)
+            else:
+                write_folder(
+                    dst,
+                    c,
+                    source.weights,
+                    dtype or getattr(source, "dtype", "float32"),
+                    files,
+                    getattr(source, "ids", LLAMA2C_IDS),
+                )
             for path, content in others.items():
-                with atomic_write(path) as f: f.write(content)
-        except CheckpointError as e: raise CheckpointError(f"{src}: {e}") from None
-        except OSError as e: raise CheckpointError(f"{dst}: can't be written: {e.strerror or e}") from None
+                with atomic_write(path) as f:
+                    f.write(content)
+        except CheckpointError as e:
+            raise CheckpointError(f"{src}: {e}") from None
+        except OSError as e:
+            raise CheckpointError(f"{dst}: can't be written: {e.strerror or e}") from None
     return [dst, *others] if to_file else sorted(p for p in dst.rglob("*") if p.is_file())

@@ -19,93 +19,155 @@ from datetime import datetime
 from functools import lru_cache
 
 # %% ../../nbs/67_sandbox.ipynb #35a00008
-RENDERED = 2**20   # characters: what a template writes is cut off with an error beyond
+RENDERED = 2**20  # characters: what a template writes is cut off with an error beyond
+
 
 class TemplateError(ValueError):
     "A chat template that can't be used."
 
+
 def _say(message, limit: int = 200) -> str:
-    "A stranger's words as an error message may show them: one line, nothing that steers a terminal."
+    """A stranger's words as an error message may show them: one line, nothing that steers a
+    terminal.
+    """
     text = " ".join(str(message)[:limit].split())
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
+
 def _refuse(message="") -> None:
-    raise TemplateError(f"chat template: {_say(message) or 'it refuses this conversation, and does not say why'}")
+    raise TemplateError(
+        f"chat template: {_say(message) or 'it refuses this conversation, and does not say why'}"
+    )
+
 
 def _tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
     "JSON as Hugging Face's templates mean it; Jinja's own filter writes it for web pages."
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
 
 @lru_cache(8)
-def compile_template(source: str):   # → a Jinja template
+def compile_template(source: str):  # → a Jinja template
     "A template, in a sandbox, with the functions that Hugging Face's have. Raises `TemplateError`."
     try:
         import jinja2
         from jinja2.ext import Extension
         from jinja2.nodes import Scope
         from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError: raise TemplateError("chat template: expected the package jinja2, which runs it, found none") from None
+    except ImportError:
+        raise TemplateError(
+            "chat template: expected the package jinja2, which runs it, found none"
+        ) from None
     if tuple(map(int, jinja2.__version__.split(".")[:3])) < (3, 1, 6):
-        raise TemplateError(f"chat template: expected jinja2 from 3.1.6 up, whose sandbox holds, found {jinja2.__version__}")
+        raise TemplateError(
+            "chat template: expected jinja2 from 3.1.6 up, whose sandbox holds, found"
+            f" {jinja2.__version__}"
+        )
 
     class Generation(Extension):
-        "`{% generation %}` marks what a model is trained to write; here its contents are text like any other."
+        """`{% generation %}` marks what a model is trained to write; here its contents are text
+        like any other.
+        """
+
         tags = {"generation"}
+
         def parse(self, parser):
             "The contents of the tag, as they are."
             line = next(parser.stream).lineno
-            return Scope(parser.parse_statements(["name:endgeneration"], drop_needle=True)).set_lineno(line)
+            return Scope(
+                parser.parse_statements(["name:endgeneration"], drop_needle=True)
+            ).set_lineno(line)
 
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation])
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
+    )
     env.filters["tojson"] = _tojson
-    env.globals.update(raise_exception=_refuse, strftime_now=lambda form: datetime.now().strftime(form))
-    try: return env.from_string(source)
-    except Exception as e: raise TemplateError(f"chat template: expected a Jinja template, found: {_say(e)}") from None
+    env.globals.update(
+        raise_exception=_refuse, strftime_now=lambda form: datetime.now().strftime(form)
+    )
+    try:
+        return env.from_string(source)
+    except Exception as e:
+        raise TemplateError(f"chat template: expected a Jinja template, found: {_say(e)}") from None
+
 
 def render_here(source: str, variables: dict) -> str:
     "What a template writes, in this process. Raises `TemplateError`."
     parts, size = [], 0
     try:
         for part in compile_template(source).generate(**variables):
-            parts.append(part); size += len(part)
-            if size > RENDERED: _refuse(f"expected at most {RENDERED} characters, found more")
-    except TemplateError: raise
-    except MemoryError: raise TemplateError(f"chat template: expected to need at most {MEMORY >> 20} MiB, found more") from None
-    except Exception as e: raise TemplateError(f"chat template: can't be rendered: {_say(e) or type(e).__name__}") from None
+            parts.append(part)
+            size += len(part)
+            if size > RENDERED:
+                _refuse(f"expected at most {RENDERED} characters, found more")
+    except TemplateError:
+        raise
+    except MemoryError:
+        raise TemplateError(
+            f"chat template: expected to need at most {MEMORY >> 20} MiB, found more"
+        ) from None
+    except Exception as e:
+        raise TemplateError(
+            f"chat template: can't be rendered: {_say(e) or type(e).__name__}"
+        ) from None
     return "".join(parts)
 
 # %% ../../nbs/67_sandbox.ipynb #35a0000a
-SECONDS, MEMORY = 5, 2**29   # of computing, and bytes, that a template may take
-PATIENCE = 60.0              # seconds until a process that doesn't answer is given up; a busy machine computes slowly
+SECONDS, MEMORY = 5, 2**29  # of computing, and bytes, that a template may take
+# seconds until a process that doesn't answer is given up; a busy machine computes slowly
+PATIENCE = 60.0
+
 
 def serve() -> None:
-    "The process that renders: a request in each line of standard input, an answer in each line of standard output."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C is for the one who asks
+    """The process that renders: a request in each line of standard input, an answer in each
+    line of standard output.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
     with suppress(ImportError, ValueError, OSError):
         import resource
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for line in sys.stdin:
         with suppress(ImportError, ValueError, OSError):
             import resource
+
             used = resource.getrusage(resource.RUSAGE_SELF)
             end = int(used.ru_utime + used.ru_stime) + SECONDS + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (end, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-        try: answer = dict(text=render_here(**json.loads(line)))
-        except TemplateError as e: answer = dict(error=str(e))
+            resource.setrlimit(
+                resource.RLIMIT_CPU, (end, resource.getrlimit(resource.RLIMIT_CPU)[1])
+            )
+        try:
+            answer = dict(text=render_here(**json.loads(line)))
+        except TemplateError as e:
+            answer = dict(error=str(e))
         print(json.dumps(answer), flush=True)
+
 
 class Renderer:
     "A process that renders one template at a time."
-    COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from llama2_nb.formats.sandbox import serve; serve()"
+
+    COMMAND = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from llama2_nb.formats.sandbox"
+        " import serve; serve()"
+    )
 
     def __init__(self):
         self.owner = os.getpid()
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", self.COMMAND, json.dumps(sys.path)], text=True, encoding="utf-8",
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        except OSError as e: raise TemplateError(f"chat template: can't begin a process to render it: {e.strerror or e}") from None
+                [sys.executable, "-c", self.COMMAND, json.dumps(sys.path)],
+                text=True,
+                encoding="utf-8",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as e:
+            raise TemplateError(
+                f"chat template: can't begin a process to render it: {e.strerror or e}"
+            ) from None
 
     def render(self, source: str, variables: dict) -> str:
         "What a template writes. Raises `TemplateError`."
@@ -115,41 +177,61 @@ class Renderer:
             self.process.stdin.write(json.dumps(dict(source=source, variables=variables)) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        except OSError: line = ""
-        finally: timer.cancel()
+        except OSError:
+            line = ""
+        finally:
+            timer.cancel()
         if not line.endswith("\n"):
             self.close()
-            raise TemplateError(f"chat template: expected to be rendered in {SECONDS} s and {MEMORY >> 20} MiB, found that it takes more")
+            raise TemplateError(
+                f"chat template: expected to be rendered in {SECONDS} s and {MEMORY >> 20} MiB,"
+                " found that it takes more"
+            )
         answer = json.loads(line)
-        if "error" in answer: raise TemplateError(answer["error"])
+        if "error" in answer:
+            raise TemplateError(answer["error"])
         return answer["text"]
 
     def close(self) -> None:
         "End the process."
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close(); self.process.stdout.close()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
-_idle: list[Renderer] = []   # processes that wait for work; taking one and putting it back are single steps
+
+# processes that wait for work; taking one and putting it back are single steps
+_idle: list[Renderer] = []
+
 
 @atexit.register
 def _close_all() -> None:
     for renderer in _idle:
-        if renderer.owner == os.getpid(): renderer.close()
+        if renderer.owner == os.getpid():
+            renderer.close()
+
 
 def render(source: str, variables: dict) -> str:
     "What a stranger's template writes, in a process with limits. Raises `TemplateError`."
     while _idle:
-        try: renderer = _idle.pop()
-        except IndexError: break   # another thread was faster
-        if renderer.owner == os.getpid() and renderer.process.poll() is None: break   # a fork must leave its parent's alone
-    else: renderer = None
+        try:
+            renderer = _idle.pop()
+        except IndexError:
+            break  # another thread was faster
+        # a fork must leave its parent's alone
+        if renderer.owner == os.getpid() and renderer.process.poll() is None:
+            break
+    else:
+        renderer = None
     renderer = renderer or Renderer()
-    try: text = renderer.render(source, variables)
+    try:
+        text = renderer.render(source, variables)
     except TemplateError:
-        if renderer.process.poll() is None: _idle.append(renderer)
+        if renderer.process.poll() is None:
+            _idle.append(renderer)
         raise
-    except BaseException:   # Ctrl-C: an answer may be under way, which nobody must take for the next one's
+    # Ctrl-C: an answer may be under way, which nobody must take for the next one's
+    except BaseException:
         renderer.close()
         raise
     _idle.append(renderer)

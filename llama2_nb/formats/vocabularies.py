@@ -24,92 +24,159 @@ from typing import Iterable, Iterator
 from ..checkpoint import open_regular
 from ..config import CheckpointError, short
 from .huggingface import open_inside, read_inside, read_json
-from ..tokenizer import BOS, BYTES, EOS, SPECIAL, StreamDecoder, Tokenizer, TokenizerError, find_tokenizer, pack_vocabulary
+from llama2_nb.tokenizer import (
+    BOS,
+    BYTES,
+    EOS,
+    SPECIAL,
+    StreamDecoder,
+    Tokenizer,
+    TokenizerError,
+    find_tokenizer,
+    pack_vocabulary,
+)
 
 # %% ../../nbs/41_vocabularies.ipynb #42a82d04
-def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:   # yields (which field, its contents)
+# yields (which field, its contents)
+def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     "The fields of a protocol buffer. Raises `TokenizerError`."
-    def whole(at: int) -> tuple[int, int]:   # seven bits a byte, the lowest first
+
+    def whole(at: int) -> tuple[int, int]:  # seven bits a byte, the lowest first
         value = shift = 0
         while at < len(data) and shift < 64:
             value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
-            if data[at - 1] < 128: return value, at
-        raise TokenizerError("file: expected a protocol buffer, found the end in the middle of a number")
+            if data[at - 1] < 128:
+                return value, at
+        raise TokenizerError(
+            "file: expected a protocol buffer, found the end in the middle of a number"
+        )
+
     at = 0
     while at < len(data):
         key, at = whole(at)
         kind = key & 7
-        if kind == 0: value, at = whole(at); yield key >> 3, value; continue
+        if kind == 0:
+            value, at = whole(at)
+            yield key >> 3, value
+            continue
         size, at = whole(at) if kind == 2 else ({1: 8, 5: 4}.get(kind, len(data)), at)
-        if at + size > len(data): raise TokenizerError(f"file: expected a protocol buffer, found a field of {size} bytes where {len(data) - at} are left")
-        yield key >> 3, data[at:at + size]
+        if at + size > len(data):
+            raise TokenizerError(
+                f"file: expected a protocol buffer, found a field of {size} bytes where"
+                f" {len(data) - at} are left"
+            )
+        yield key >> 3, data[at : at + size]
         at += size
 
 # %% ../../nbs/41_vocabularies.ipynb #40ca8761
-NEVER = -1e11   # the score of a piece that no merge may make
-LIMIT = 2**26   # bytes (64 MiB): no vocabulary is larger
+NEVER = -1e11  # the score of a piece that no merge may make
+LIMIT = 2**26  # bytes (64 MiB): no vocabulary is larger
+
 
 def _text(contents) -> bytes:
-    if not isinstance(contents, bytes): raise TokenizerError("file: expected a piece's text, found a number")
+    if not isinstance(contents, bytes):
+        raise TokenizerError("file: expected a piece's text, found a number")
     return contents.replace("▁".encode(), b" ")
 
-def _piece(data: bytes) -> tuple[bytes, float, int]:   # text, score, kind
+
+def _piece(data: bytes) -> tuple[bytes, float, int]:  # text, score, kind
     fields = dict(read_fields(data)) if isinstance(data, bytes) else {}
     score = fields.get(2, bytes(4))
-    if not fields.get(1): raise TokenizerError("file: expected a text for each piece, found an empty one")
-    if not isinstance(score, bytes) or len(score) != 4: raise TokenizerError("file: expected a score of four bytes, found others")
+    if not fields.get(1):
+        raise TokenizerError("file: expected a text for each piece, found an empty one")
+    if not isinstance(score, bytes) or len(score) != 4:
+        raise TokenizerError("file: expected a score of four bytes, found others")
     return _text(fields.get(1, b"")), struct.unpack("<f", score)[0], fields.get(3, 1)
 
 # %% ../../nbs/41_vocabularies.ipynb #b58c23de
-def parse_sentencepiece(data: bytes) -> "SentencePieceTokenizer":   # all bytes of a tokenizer.model
+def parse_sentencepiece(data: bytes) -> "SentencePieceTokenizer":  # all bytes of a tokenizer.model
     "A SentencePiece vocabulary of Llama 2's kind. Raises `TokenizerError` for others."
     pieces, training, preparing = [], {}, {}
     for field, contents in read_fields(data):
-        if field == 1: pieces.append(_piece(contents))
-        elif field in (2, 3) and isinstance(contents, bytes): (training if field == 2 else preparing).update(read_fields(contents))
+        if field == 1:
+            pieces.append(_piece(contents))
+        elif field in (2, 3) and isinstance(contents, bytes):
+            (training if field == 2 else preparing).update(read_fields(contents))
     for settings, field, default, expected, what in (
-            (training, 3, 1, 2, "model_type: expected 2 (BPE)"), (preparing, 2, b"", b"", "precompiled_charsmap: expected none (identity)"),
-            (preparing, 3, 1, 1, "add_dummy_prefix: expected 1"), (preparing, 4, 1, 0, "remove_extra_whitespaces: expected 0"),
-            (preparing, 5, 1, 1, "escape_whitespaces: expected 1"), (training, 24, 0, 0, "treat_whitespace_as_suffix: expected 0")):
+        (training, 3, 1, 2, "model_type: expected 2 (BPE)"),
+        (preparing, 2, b"", b"", "precompiled_charsmap: expected none (identity)"),
+        (preparing, 3, 1, 1, "add_dummy_prefix: expected 1"),
+        (preparing, 4, 1, 0, "remove_extra_whitespaces: expected 0"),
+        (preparing, 5, 1, 1, "escape_whitespaces: expected 1"),
+        (training, 24, 0, 0, "treat_whitespace_as_suffix: expected 0"),
+    ):
         if (found := settings.get(field, default)) != expected:
-            raise TokenizerError(f"{what}, found {f'{len(found)} bytes' if isinstance(found, bytes) else found}")
+            raise TokenizerError(
+                f"{what}, found {f'{len(found)} bytes' if isinstance(found, bytes) else found}"
+            )
     for id, (text, _, kind) in enumerate(pieces):
-        if kind == 4: raise TokenizerError(f"token {id}: expected no user-defined piece, which tokenizer.bin can't hold, found {short(text, 60)}")
-    return SentencePieceTokenizer([SPECIAL[id] if id < 3 else text for id, (text, *_) in enumerate(pieces)],
-                                  [score if kind == 1 or id < 259 else NEVER for id, (_, score, kind) in enumerate(pieces)],
-                                  names=[text.decode("utf-8", "replace") for text, *_ in pieces[:3]])
+        if kind == 4:
+            raise TokenizerError(
+                f"token {id}: expected no user-defined piece, which tokenizer.bin can't hold, found"
+                f" {short(text, 60)}"
+            )
+    return SentencePieceTokenizer(
+        [SPECIAL[id] if id < 3 else text for id, (text, *_) in enumerate(pieces)],
+        [score if kind == 1 or id < 259 else NEVER for id, (_, score, kind) in enumerate(pieces)],
+        names=[text.decode("utf-8", "replace") for text, *_ in pieces[:3]],
+    )
 
 # %% ../../nbs/41_vocabularies.ipynb #5e9a0002
 class SentencePieceTokenizer(Tokenizer):
     "The vocabulary of a tokenizer.model, with what its folder says about it."
 
-    def __init__(self, pieces: list[bytes], scores: list[float],
-                 names: Iterable[str] = ("<unk>", "<s>", "</s>")):   # how ids 0 to 2 are written
+    def __init__(
+        self,
+        pieces: list[bytes],
+        scores: list[float],
+        names: Iterable[str] = ("<unk>", "<s>", "</s>"),
+    ):  # how ids 0 to 2 are written
         super().__init__(pieces, scores)
-        self.special = {name: id for id, name in enumerate(names) if id}   # text → id, of tokens that write nothing
+        # text → id, of tokens that write nothing
+        self.special = {name: id for id, name in enumerate(names) if id}
         self.silent = frozenset(self.special.values())
-        self.named = dict(self.special)       # text → id, of all tokens that a template may name
-        self._cut = None                      # a pattern that finds the added tokens
+        self.named = dict(self.special)  # text → id, of all tokens that a template may name
+        self._cut = None  # a pattern that finds the added tokens
         self._prefix, self._legacy, self._adds_bos, self._adds_eos = True, None, True, False
         self.eos = EOS
 
     def follow(self, settings: dict, added: list["AddedToken"]) -> None:
-        "Take over what a folder says: the contents of its tokenizer_config.json, and its added tokens."
-        ids = {piece.replace(b" ", "▁".encode()).decode("utf-8", "replace"): id for id, piece in enumerate(self.pieces) if id > 2}
+        """Take over what a folder says: the contents of its tokenizer_config.json, and its
+        added tokens.
+        """
+        ids = {
+            piece.replace(b" ", "▁".encode()).decode("utf-8", "replace"): id
+            for id, piece in enumerate(self.pieces)
+            if id > 2
+        }
         ids |= self.named
         for token in added:
             known = ids.get(token.content)
             if known not in (None, token.id):
-                raise TokenizerError(f"added token {short(token.content)}: expected id {known}, as tokenizer.model says, found {token.id}")
+                raise TokenizerError(
+                    f"added token {short(token.content)}: expected id {known}, as tokenizer.model"
+                    f" says, found {token.id}"
+                )
             if known is None and token.id < len(self.pieces) and token.id > 2:
-                raise TokenizerError(f"added token {short(token.content)}: expected an id from {len(self.pieces)} up, "
-                                     f"since tokenizer.model has {short(self.pieces[token.id])} there, found {token.id}")
+                raise TokenizerError(
+                    f"added token {short(token.content)}: expected an id from {len(self.pieces)}"
+                    f" up, since tokenizer.model has {short(self.pieces[token.id])} there, found"
+                    f" {token.id}"
+                )
         self.add(added)
         flags = {}
-        for name, default in (("add_prefix_space", True), ("legacy", None), ("add_bos_token", True), ("add_eos_token", False)):
+        for name, default in (
+            ("add_prefix_space", True),
+            ("legacy", None),
+            ("add_bos_token", True),
+            ("add_eos_token", False),
+        ):
             flags[name] = default if settings.get(name) is None else settings[name]
             if flags[name] not in (True, False, None):
-                raise TokenizerError(f"tokenizer_config.json: {name}: expected true or false, found {short(flags[name])}")
+                raise TokenizerError(
+                    f"tokenizer_config.json: {name}: expected true or false, found"
+                    f" {short(flags[name])}"
+                )
         self._prefix, self._legacy, self._adds_bos, self._adds_eos = flags.values()
 
     def add(self, added: list["AddedToken"]) -> None:
@@ -120,26 +187,39 @@ class SentencePieceTokenizer(Tokenizer):
         self.scores = self.scores + [NEVER] * (size - base)
         for token in added:
             self.named[token.content] = token.id
-            if token.id > 2: self.pieces[token.id] = token.content.encode("utf-8", "replace")
-            if token.special: self.special[token.content] = token.id
+            if token.id > 2:
+                self.pieces[token.id] = token.content.encode("utf-8", "replace")
+            if token.special:
+                self.special[token.content] = token.id
         self.silent = frozenset(self.special.values())
-        cut = [token.pattern for token in sorted(added, key=lambda token: -len(token.content)) if token.id > 2]
-        if cut: self._cut = re.compile("|".join(cut))
+        cut = [
+            token.pattern
+            for token in sorted(added, key=lambda token: -len(token.content))
+            if token.id > 2
+        ]
+        if cut:
+            self._cut = re.compile("|".join(cut))
 
-    def _segments(self, text: str, pattern) -> Iterator[tuple[str, int | None]]:   # yields (a text, None) or (a token's text, its id)
+    # yields (a text, None) or (a token's text, its id)
+    def _segments(self, text: str, pattern) -> Iterator[tuple[str, int | None]]:
         position = 0
         for match in pattern.finditer(text) if pattern else ():
-            if match.start() > position: yield text[position:match.start()], None
-            name = match[0] if match[0] in self.named else match[0].strip()   # white space that it takes along
+            if match.start() > position:
+                yield text[position : match.start()], None
+            # white space that it takes along
+            name = match[0] if match[0] in self.named else match[0].strip()
             yield name, self.named[name]
             position = match.end()
-        if position < len(text): yield text[position:], None
+        if position < len(text):
+            yield text[position:], None
 
     def _ids_of(self, text: str, pattern) -> list[int]:
-        ids, begins = [], True   # begins: the space in front comes here
+        ids, begins = [], True  # begins: the space in front comes here
         for part, id in self._segments(text, pattern):
-            if id is None: ids += self.merge(part.replace("▁", " "), self._prefix and begins)
-            else: ids.append(id)
+            if id is None:
+                ids += self.merge(part.replace("▁", " "), self._prefix and begins)
+            else:
+                ids.append(id)
             begins = bool(self._legacy) or (self._legacy is None and id in (BOS, EOS))
         return ids
 
@@ -151,272 +231,533 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode_marked(self, text: str) -> list[int]:
         "Token ids; special tokens in `text` are themselves, and none is added."
-        named = [re.escape(name) for name in list(self.named)[:2]]   # <s> and </s>, which plain text can't name
-        return self._ids_of(text, re.compile("|".join(named + ([self._cut.pattern] if self._cut else []))))
+        # <s> and </s>, which plain text can't name
+        named = [re.escape(name) for name in list(self.named)[:2]]
+        return self._ids_of(
+            text, re.compile("|".join(named + ([self._cut.pattern] if self._cut else [])))
+        )
 
 # %% ../../nbs/41_vocabularies.ipynb #5e9a0003
 class AddedToken:
     "A token that a folder adds to its vocabulary. Raises `TokenizerError` for what is none."
 
-    def __init__(self, id: int, content: str, flags: dict, special: bool, path=""):   # path: of the file that says so
+    # path: of the file that says so
+    def __init__(self, id: int, content: str, flags: dict, special: bool, path=""):
         if type(id) is not int or not 0 <= id < 2**24:
-            raise TokenizerError(f"{path}: added token {short(content)}: expected an id from 0 up, found {short(id)}")
+            raise TokenizerError(
+                f"{path}: added token {short(content)}: expected an id from 0 up, found {short(id)}"
+            )
         if not isinstance(content, str) or not content:
-            raise TokenizerError(f"{path}: added token {id}: expected a text, found {short(content)}")
+            raise TokenizerError(
+                f"{path}: added token {id}: expected a text, found {short(content)}"
+            )
         self.id, self.content = id, content
         self.special = bool(flags.get("special", special))
-        self.lstrip, self.rstrip, self.single_word = (flags.get(name) is True for name in ("lstrip", "rstrip", "single_word"))
+        self.lstrip, self.rstrip, self.single_word = (
+            flags.get(name) is True for name in ("lstrip", "rstrip", "single_word")
+        )
         self.normalized = bool(flags.get("normalized", not self.special))
 
     @property
     def pattern(self) -> str:
         "A regular expression for the token, with the white space that it takes along."
         text = re.escape(self.content)
-        if self.single_word: text = rf"(?<!\w){text}(?!\w)"
+        if self.single_word:
+            text = rf"(?<!\w){text}(?!\w)"
         return r"\s*" * self.lstrip + text + r"\s*" * self.rstrip
 
-def added_tokens(folder: Path, special: Iterable[str] = ()) -> list[AddedToken]:   # special: texts of special tokens; by id
-    "The tokens that added_tokens.json and tokenizer_config.json add. Raises `TokenizerError` if the two contradict each other."
+
+# special: texts of special tokens; by id
+def added_tokens(folder: Path, special: Iterable[str] = ()) -> list[AddedToken]:
+    """The tokens that added_tokens.json and tokenizer_config.json add. Raises `TokenizerError`
+    if the two contradict each other.
+    """
     found = {}
     if (path := folder / "tokenizer_config.json").exists():
         table = read_json(path, 2**22).get("added_tokens_decoder") or {}
-        if not isinstance(table, dict): raise TokenizerError(f"{path}: added_tokens_decoder: expected an object, found {short(table)}")
+        if not isinstance(table, dict):
+            raise TokenizerError(
+                f"{path}: added_tokens_decoder: expected an object, found {short(table)}"
+            )
         for id, entry in table.items():
             if not (id.isascii() and id.isdigit() and len(id) < 9 and isinstance(entry, dict)):
-                raise TokenizerError(f"{path}: added_tokens_decoder: expected an id and an object, found {short(id)}: {short(entry)}")
+                raise TokenizerError(
+                    f"{path}: added_tokens_decoder: expected an id and an object, found"
+                    f" {short(id)}: {short(entry)}"
+                )
             token = AddedToken(int(id), entry.get("content"), entry, False, path)
             found[token.content] = token
     if (path := folder / "added_tokens.json").exists():
         for content, id in read_json(path, 2**22).items():
             token = AddedToken(id, content, {}, content in special, path)
             if content in found and found[content].id != id:
-                raise TokenizerError(f"{path}: {short(content)}: expected id {found[content].id}, as tokenizer_config.json says, found {id}")
+                raise TokenizerError(
+                    f"{path}: {short(content)}: expected id {found[content].id}, as"
+                    f" tokenizer_config.json says, found {id}"
+                )
             found.setdefault(content, token)
     tokens = sorted(found.values(), key=lambda token: token.id)
     for a, b in zip(tokens, tokens[1:]):
-        if a.id == b.id: raise TokenizerError(f"{folder}: added tokens: expected one for id {a.id}, found {short(a.content)} and {short(b.content)}")
+        if a.id == b.id:
+            raise TokenizerError(
+                f"{folder}: added tokens: expected one for id {a.id}, found {short(a.content)} and"
+                f" {short(b.content)}"
+            )
     return tokens
 
 # %% ../../nbs/41_vocabularies.ipynb #34e00e18
-def from_json(settings: dict) -> Tokenizer:   # what a tokenizer.json holds
+def from_json(settings: dict) -> Tokenizer:  # what a tokenizer.json holds
     "A vocabulary of Llama 2's kind. Raises `TokenizerError` for others."
-    try: return _from_json(**{name: settings.get(name) for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")})
-    except (KeyError, TypeError, AttributeError) as e: raise TokenizerError(f"file: expected the parts of a tokenizer.json, found: {e}") from None
+    try:
+        return _from_json(
+            **{
+                name: settings.get(name)
+                for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as e:
+        raise TokenizerError(f"file: expected the parts of a tokenizer.json, found: {e}") from None
+
 
 def _need(ok, what: str, found) -> None:
-    if not ok: raise TokenizerError(f"{what}, found {repr(found)[:60]}")
+    if not ok:
+        raise TokenizerError(f"{what}, found {repr(found)[:60]}")
+
 
 def is_metaspace(step: dict | None) -> bool:
-    "Whether a pre-tokenizer only puts ▁ in front of a text and for each space, as transformers 5 writes it."
-    return (isinstance(step, dict) and step.get("type") == "Metaspace" and step.get("replacement") == "▁"
-            and step.get("prepend_scheme", "always") in ("first", "always") and step.get("split") is False)
+    """Whether a pre-tokenizer only puts ▁ in front of a text and for each space, as
+    transformers 5 writes it.
+    """
+    return (
+        isinstance(step, dict)
+        and step.get("type") == "Metaspace"
+        and step.get("replacement") == "▁"
+        and step.get("prepend_scheme", "always") in ("first", "always")
+        and step.get("split") is False
+    )
+
 
 def _from_json(model, normalizer, pre_tokenizer, added_tokens) -> Tokenizer:
-    _need(model["type"] == "BPE" and model.get("byte_fallback"), "model: expected BPE with byte_fallback, as in Llama 2", model["type"])
-    steps = [{k: v for k, v in step.items() if k in ("type", "prepend", "pattern", "content")} for step in (normalizer or {}).get("normalizers", [])]
-    classic = steps == [dict(type="Prepend", prepend="▁"), dict(type="Replace", pattern={"String": " "}, content="▁")] and pre_tokenizer is None
+    _need(
+        model["type"] == "BPE" and model.get("byte_fallback"),
+        "model: expected BPE with byte_fallback, as in Llama 2",
+        model["type"],
+    )
+    steps = [
+        {k: v for k, v in step.items() if k in ("type", "prepend", "pattern", "content")}
+        for step in (normalizer or {}).get("normalizers", [])
+    ]
+    classic = (
+        steps
+        == [
+            dict(type="Prepend", prepend="▁"),
+            dict(type="Replace", pattern={"String": " "}, content="▁"),
+        ]
+        and pre_tokenizer is None
+    )
     newer = normalizer is None and is_metaspace(pre_tokenizer)
-    _need((classic or newer) and not model.get("ignore_merges"), "normalizer: expected a ▁ in front and for each space, and nothing else", steps)
+    _need(
+        (classic or newer) and not model.get("ignore_merges"),
+        "normalizer: expected a ▁ in front and for each space, and nothing else",
+        steps,
+    )
     ids = {t["content"]: t["id"] for t in added_tokens or ()} | model["vocab"]
     known, rank = {id: p for p, id in ids.items()}, {}
-    _need(all(type(id) is int and 0 <= id < 2**24 for id in known), "vocab: expected ids from 0 up", short(list(known)))
-    pieces = [known.get(id, f"<unused{id}>") for id in range(max(known) + 1)]   # a gap is a token that nothing makes
-    for i, merge in enumerate(model["merges"]): rank.setdefault("".join(merge if isinstance(merge, list) else merge.split(" ")), float(-i))
-    return Tokenizer([SPECIAL[i] if i < 3 else p.replace("▁", " ").encode("utf-8", "replace") for i, p in enumerate(pieces)],
-                     [0.0 if i < 259 else rank.get(p, NEVER) for i, p in enumerate(pieces)])
+    _need(
+        all(type(id) is int and 0 <= id < 2**24 for id in known),
+        "vocab: expected ids from 0 up",
+        short(list(known)),
+    )
+    # a gap is a token that nothing makes
+    pieces = [known.get(id, f"<unused{id}>") for id in range(max(known) + 1)]
+    for i, merge in enumerate(model["merges"]):
+        rank.setdefault("".join(merge if isinstance(merge, list) else merge.split(" ")), float(-i))
+    return Tokenizer(
+        [
+            SPECIAL[i] if i < 3 else p.replace("▁", " ").encode("utf-8", "replace")
+            for i, p in enumerate(pieces)
+        ],
+        [0.0 if i < 259 else rank.get(p, NEVER) for i, p in enumerate(pieces)],
+    )
 
 # %% ../../nbs/41_vocabularies.ipynb #350eae4e
-def to_json(tok: Tokenizer) -> dict:   # for a tokenizer.json
-    "A llama2.c vocabulary as Hugging Face keeps it. Raises `TokenizerError` for one that its format can't hold."
-    spelled = ["<unk>", "<s>", "</s>"] + [p.decode("utf-8", "replace").replace(" ", "▁") for p in tok.pieces[3:]]
-    if len(set(spelled)) < len(spelled): raise TokenizerError("vocabulary: expected each piece once, as tokenizer.json needs it, found one twice")
+def to_json(tok: Tokenizer) -> dict:  # for a tokenizer.json
+    """A llama2.c vocabulary as Hugging Face keeps it. Raises `TokenizerError` for one that its
+    format can't hold.
+    """
+    spelled = ["<unk>", "<s>", "</s>"] + [
+        p.decode("utf-8", "replace").replace(" ", "▁") for p in tok.pieces[3:]
+    ]
+    if len(set(spelled)) < len(spelled):
+        raise TokenizerError(
+            "vocabulary: expected each piece once, as tokenizer.json needs it, found one twice"
+        )
     ids, merges = {p: i for i, p in enumerate(spelled)}, []
-    made = sorted((i for i, p in enumerate(spelled) if i >= 259 and len(p) > 1 and tok.scores[i] > -1e10), key=lambda i: -tok.scores[i])
-    ranked = [tok.scores[i] for i in made if tok.scores[i] > -1e9]   # below are the runs of spaces of Llama 2, which share a score
-    if len({*ranked}) < len(ranked): raise TokenizerError("scores: expected no two alike, as a list of merges needs it, found some")
-    for p in (spelled[i] for i in made): merges += [[p[:i], p[i:]] for i in range(1, len(p)) if p[:i] in ids and p[i:] in ids]
-    special = [dict(id=i, content=p, special=True, single_word=False, lstrip=False, rstrip=False, normalized=False) for i, p in enumerate(spelled[:3])]
-    begin = dict(type="TemplateProcessing", single=[{"SpecialToken": dict(id="<s>", type_id=0)}, {"Sequence": dict(id="A", type_id=0)}],
-                 pair=[{"Sequence": dict(id="A", type_id=0)}, {"Sequence": dict(id="B", type_id=1)}], special_tokens={"<s>": dict(id="<s>", ids=[1], tokens=["<s>"])})
-    return dict(version="1.0", truncation=None, padding=None, added_tokens=special, pre_tokenizer=None, post_processor=begin,
-                normalizer=dict(type="Sequence", normalizers=[dict(type="Prepend", prepend="▁"), dict(type="Replace", pattern=dict(String=" "), content="▁")]),
-                decoder=dict(type="Sequence", decoders=[dict(type="Replace", pattern=dict(String="▁"), content=" "), dict(type="ByteFallback"), dict(type="Fuse"), dict(type="Strip", content=" ", start=1, stop=0)]),
-                model=dict(type="BPE", dropout=None, unk_token="<unk>", continuing_subword_prefix=None, end_of_word_suffix=None, fuse_unk=True, byte_fallback=True, ignore_merges=False, vocab=ids, merges=merges))
+    made = sorted(
+        (i for i, p in enumerate(spelled) if i >= 259 and len(p) > 1 and tok.scores[i] > -1e10),
+        key=lambda i: -tok.scores[i],
+    )
+    # below are the runs of spaces of Llama 2, which share a score
+    ranked = [tok.scores[i] for i in made if tok.scores[i] > -1e9]
+    if len({*ranked}) < len(ranked):
+        raise TokenizerError(
+            "scores: expected no two alike, as a list of merges needs it, found some"
+        )
+    for p in (spelled[i] for i in made):
+        merges += [[p[:i], p[i:]] for i in range(1, len(p)) if p[:i] in ids and p[i:] in ids]
+    special = [
+        dict(
+            id=i,
+            content=p,
+            special=True,
+            single_word=False,
+            lstrip=False,
+            rstrip=False,
+            normalized=False,
+        )
+        for i, p in enumerate(spelled[:3])
+    ]
+    begin = dict(
+        type="TemplateProcessing",
+        single=[{"SpecialToken": dict(id="<s>", type_id=0)}, {"Sequence": dict(id="A", type_id=0)}],
+        pair=[{"Sequence": dict(id="A", type_id=0)}, {"Sequence": dict(id="B", type_id=1)}],
+        special_tokens={"<s>": dict(id="<s>", ids=[1], tokens=["<s>"])},
+    )
+    return dict(
+        version="1.0",
+        truncation=None,
+        padding=None,
+        added_tokens=special,
+        pre_tokenizer=None,
+        post_processor=begin,
+        normalizer=dict(
+            type="Sequence",
+            normalizers=[
+                dict(type="Prepend", prepend="▁"),
+                dict(type="Replace", pattern=dict(String=" "), content="▁"),
+            ],
+        ),
+        decoder=dict(
+            type="Sequence",
+            decoders=[
+                dict(type="Replace", pattern=dict(String="▁"), content=" "),
+                dict(type="ByteFallback"),
+                dict(type="Fuse"),
+                dict(type="Strip", content=" ", start=1, stop=0),
+            ],
+        ),
+        model=dict(
+            type="BPE",
+            dropout=None,
+            unk_token="<unk>",
+            continuing_subword_prefix=None,
+            end_of_word_suffix=None,
+            fuse_unk=True,
+            byte_fallback=True,
+            ignore_merges=False,
+            vocab=ids,
+            merges=merges,
+        ),
+    )
 
 # %% ../../nbs/41_vocabularies.ipynb #fab11149
 @contextmanager
 def in_rust(path) -> Iterator[None]:
-    "What the package tokenizers raises → `TokenizerError`, its panics too, which are no `Exception`."
-    try: yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, TokenizerError): raise
-    except BaseException as e: raise TokenizerError(f"{path}: expected a tokenizer.json that works, found: {short(' '.join(str(e).split()), 200)}") from None
+    """What the package tokenizers raises → `TokenizerError`, its panics too, which are no
+    `Exception`.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, TokenizerError):
+        raise
+    except BaseException as e:
+        raise TokenizerError(
+            f"{path}: expected a tokenizer.json that works, found:"
+            f" {short(' '.join(str(e).split()), 200)}"
+        ) from None
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    "What is written to the process's stderr in here goes nowhere: a panic in Rust prints there before it is an exception."
-    try: kept = os.dup(2)
-    except OSError: yield; return   # there is none
+    """What is written to the process's stderr in here goes nowhere: a panic in Rust prints
+    there before it is an exception.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return  # there is none
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
         os.dup2(kept, 2)
-        os.close(kept); os.close(nowhere)
+        os.close(kept)
+        os.close(nowhere)
 
-GROWTH = 2**26     # characters that a text may become before it is cut
-PIECE = 2**16      # characters of a piece
 
-def growth(step, path="") -> int:   # step: a normalizer or decoder, as tokenizer.json has it
-    "How many characters it can make of one, at most. Raises `TokenizerError` for a number that makes no sense."
-    if step is None: return 1
+GROWTH = 2**26  # characters that a text may become before it is cut
+PIECE = 2**16  # characters of a piece
+
+
+def growth(step, path="") -> int:  # step: a normalizer or decoder, as tokenizer.json has it
+    """How many characters it can make of one, at most. Raises `TokenizerError` for a number
+    that makes no sense.
+    """
+    if step is None:
+        return 1
     for name, value in step.items():
         if type(value) in (int, float) and abs(value) > PIECE:
-            raise TokenizerError(f"{path}: {short(step.get('type'))}: {short(name)}: expected at most {PIECE}, found {short(value)}")
+            raise TokenizerError(
+                f"{path}: {short(step.get('type'))}: {short(name)}: expected at most {PIECE}, found"
+                f" {short(value)}"
+            )
     if step.get("type") == "Strip" and step.get("stop"):
-        raise TokenizerError(f"{path}: Strip: stop: expected 0, which all have, found {short(step['stop'])}")   # the package panics
+        # the package panics
+        raise TokenizerError(
+            f"{path}: Strip: stop: expected 0, which all have, found {short(step['stop'])}"
+        )
     total = 1
-    for part in [*(step.get("normalizers") or ()), *(step.get("decoders") or ())]: total *= growth(part, path)
+    for part in [*(step.get("normalizers") or ()), *(step.get("decoders") or ())]:
+        total *= growth(part, path)
     texts = [step.get(name) for name in ("content", "prepend", "prefix", "suffix", "replacement")]
     added = sum(len(text) for text in texts if isinstance(text, str))
     pattern = step.get("pattern")
-    of = len(pattern.get("String") or "") if isinstance(pattern, dict) else 0   # a regular expression may match nothing, everywhere
+    # a regular expression may match nothing, everywhere
+    of = len(pattern.get("String") or "") if isinstance(pattern, dict) else 0
     kind = step.get("type")
-    if kind == "Replace" and of: return total * max(1, -(-added // of))
-    if kind in ("NFKC", "NFKD", "NFC", "NFD", "Precompiled"): total *= 18   # U+FDFA is eighteen characters in NFKC
+    if kind == "Replace" and of:
+        return total * max(1, -(-added // of))
+    # U+FDFA is eighteen characters in NFKC
+    if kind in ("NFKC", "NFKD", "NFC", "NFD", "Precompiled"):
+        total *= 18
     return total * (1 + added)
 
-class FolderTokenizer:
-    "The vocabulary of a tokenizer.json, used like a `Tokenizer`. Text goes through the package tokenizers."
 
-    def __init__(self, path: str | os.PathLike,
-                 vocab_size: int | None = None,       # of the model: only added tokens may have higher ids
-                 bos: str | int | None = None,        # the token that begins a text: how it is written, or its id
-                 added: Iterable[AddedToken] = ()):   # what the folder's other files add
-        try: import tokenizers
-        except ImportError: raise TokenizerError(f"{path}: expected the package tokenizers, which reads it, found none") from None
-        with open_regular(path, TokenizerError) as f: data = f.read(LIMIT + 1)
-        if len(data) > LIMIT: raise TokenizerError(f"{path}: file: expected at most {LIMIT} bytes, found more")
+class FolderTokenizer:
+    """The vocabulary of a tokenizer.json, used like a `Tokenizer`. Text goes through the
+    package tokenizers.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        # of the model: only added tokens may have higher ids
+        vocab_size: int | None = None,
+        # the token that begins a text: how it is written, or its id
+        bos: str | int | None = None,
+        added: Iterable[AddedToken] = (),
+    ):  # what the folder's other files add
+        try:
+            import tokenizers
+        except ImportError:
+            raise TokenizerError(
+                f"{path}: expected the package tokenizers, which reads it, found none"
+            ) from None
+        with open_regular(path, TokenizerError) as f:
+            data = f.read(LIMIT + 1)
+        if len(data) > LIMIT:
+            raise TokenizerError(f"{path}: file: expected at most {LIMIT} bytes, found more")
         self._path = path
         with in_rust(path), _quiet():
             self._tokenizer = tokenizers.Tokenizer.from_str(data.decode())
-            self._tokenizer.no_truncation(); self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
             self._add(list(added))
             vocabulary = self._tokenizer.get_vocab()
-        self._growth = growth(_state(self._tokenizer.normalizer), path) * growth(_state(self._tokenizer.pre_tokenizer), path)
-        if growth(_state(self._tokenizer.decoder), path) > PIECE or max(map(len, vocabulary), default=0) > PIECE:
-            raise TokenizerError(f"{path}: decoder: expected to make at most {PIECE} characters of a token, found more")
-        self.vocab_size = max(vocabulary.values(), default=-1) + 1   # there may be gaps
-        self.special = {token.content: id for id, token in self._tokenizer.get_added_tokens_decoder().items()}
+        self._growth = growth(_state(self._tokenizer.normalizer), path) * growth(
+            _state(self._tokenizer.pre_tokenizer), path
+        )
+        if (
+            growth(_state(self._tokenizer.decoder), path) > PIECE
+            or max(map(len, vocabulary), default=0) > PIECE
+        ):
+            raise TokenizerError(
+                f"{path}: decoder: expected to make at most {PIECE} characters of a token, found"
+                " more"
+            )
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1  # there may be gaps
+        self.special = {
+            token.content: id for id, token in self._tokenizer.get_added_tokens_decoder().items()
+        }
         self._check_size(vocab_size, vocabulary)
-        with in_rust(path), _quiet():   # a file that makes the package panic does so here, and never in the middle of a text
+        # a file that makes the package panic does so here, and never in the middle of a text
+        with in_rust(path), _quiet():
             self._tokenizer.decode(self._encode(" a b", True))
-            for id in list(vocabulary.values())[:300]: self._tokenizer.decode([id], skip_special_tokens=False)
+            for id in list(vocabulary.values())[:300]:
+                self._tokenizer.decode([id], skip_special_tokens=False)
         self.bos = bos if isinstance(bos, int) else self.special.get(bos)
-        self.stops = frozenset({self.bos} - {None})   # ids before which a text ends
+        self.stops = frozenset({self.bos} - {None})  # ids before which a text ends
 
     def _check_size(self, vocab_size: int | None, vocabulary: dict[str, int]) -> None:
-        if vocab_size is None or self.vocab_size <= vocab_size: return
+        if vocab_size is None or self.vocab_size <= vocab_size:
+            return
         beyond = {name for name, id in vocabulary.items() if id >= vocab_size}
-        if not beyond <= self.special.keys():   # a <pad> more than the model has does no harm until it is used
-            raise TokenizerError(f"{self._path}: file: expected at most {vocab_size} tokens, found {self.vocab_size}")
+        # a <pad> more than the model has does no harm until it is used
+        if not beyond <= self.special.keys():
+            raise TokenizerError(
+                f"{self._path}: file: expected at most {vocab_size} tokens, found {self.vocab_size}"
+            )
 
     def _add(self, added: list[AddedToken]) -> None:
-        "Add what tokenizer.json lacks, under its own id. Raises `TokenizerError` if another token has that."
+        """Add what tokenizer.json lacks, under its own id. Raises `TokenizerError` if another
+        token has that.
+        """
         from tokenizers import AddedToken as Theirs
+
         t = self._tokenizer
         for token in added:
             if (found := t.token_to_id(token.content)) is None:
-                while t.id_to_token(token.id) is None:   # ids are given in order: gaps are filled up
+                while t.id_to_token(token.id) is None:  # ids are given in order: gaps are filled up
                     before = t.get_vocab_size()
                     last = max(t.get_vocab().values(), default=-1)
                     missing = token.id - last - 1
-                    if missing > 2**12: raise TokenizerError(f"{self._path}: added token {short(token.content)}: expected an id near {last + 1}, found {token.id}")
-                    t.add_special_tokens([Theirs(f"<unused{last + 1 + i}>", special=True) for i in range(missing)])
-                    t.add_tokens([Theirs(token.content, special=token.special, lstrip=token.lstrip, rstrip=token.rstrip,
-                                         single_word=token.single_word, normalized=token.normalized)])
-                    if t.get_vocab_size() == before: break
+                    if missing > 2**12:
+                        raise TokenizerError(
+                            f"{self._path}: added token {short(token.content)}: expected an id near"
+                            f" {last + 1}, found {token.id}"
+                        )
+                    t.add_special_tokens(
+                        [Theirs(f"<unused{last + 1 + i}>", special=True) for i in range(missing)]
+                    )
+                    t.add_tokens(
+                        [
+                            Theirs(
+                                token.content,
+                                special=token.special,
+                                lstrip=token.lstrip,
+                                rstrip=token.rstrip,
+                                single_word=token.single_word,
+                                normalized=token.normalized,
+                            )
+                        ]
+                    )
+                    if t.get_vocab_size() == before:
+                        break
                 found = t.token_to_id(token.content)
             if found != token.id:
-                raise TokenizerError(f"{self._path}: added token {short(token.content)}: expected id {token.id}, as the folder's other files say, found {found}")
+                raise TokenizerError(
+                    f"{self._path}: added token {short(token.content)}: expected id {token.id}, as"
+                    f" the folder's other files say, found {found}"
+                )
 
     def _encode(self, text: str, special: bool) -> list[int]:
         if len(text) * self._growth > GROWTH:
-            raise TokenizerError(f"{self._path}: normalizer: expected to make at most {GROWTH} characters of a text, "
-                                 f"found {len(text)} that it may make {self._growth} times as many of")
-        whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")   # bytes that were no UTF-8
-        with in_rust(self._path): return self._tokenizer.encode(whole, add_special_tokens=special).ids
+            raise TokenizerError(
+                f"{self._path}: normalizer: expected to make at most {GROWTH} characters of a text,"
+                f" found {len(text)} that it may make {self._growth} times as many of"
+            )
+        # bytes that were no UTF-8
+        whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        with in_rust(self._path):
+            return self._tokenizer.encode(whole, add_special_tokens=special).ids
 
     def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:
-        "Token ids, with what the vocabulary puts in front if `bos`; never nothing then, if it has a token to begin with."
+        """Token ids, with what the vocabulary puts in front if `bos`; never nothing then, if it
+        has a token to begin with.
+        """
         ids = self._encode(text, bos) or [self.bos] * (bos and self.bos is not None)
         return ids + sorted(self.stops - {self.bos})[:1] * eos
 
-    def encode_marked(self, text: str) -> list[int]: "Token ids; special tokens in `text` are themselves."; return self._encode(text, False)
+    def encode_marked(self, text: str) -> list[int]:
+        "Token ids; special tokens in `text` are themselves."
+        return self._encode(text, False)
 
     def decode(self, ids: Iterable[int]) -> str:
         "Join tokens to text; special tokens write nothing."
         decoder = self.decoder()
         return "".join([decoder.push(id) for id in ids]) + decoder.flush()
 
-    def decoder(self) -> "FolderDecoder": "To decode one token at a time."; return FolderDecoder(self)
+    def decoder(self) -> "FolderDecoder":
+        "To decode one token at a time."
+        return FolderDecoder(self)
 
     @cached_property
-    def pieces(self) -> list[bytes]:   # by id
-        "What each token stands for; bytes that are written as letters are bytes again. A gap is empty."
+    def pieces(self) -> list[bytes]:  # by id
+        """What each token stands for; bytes that are written as letters are bytes again. A gap
+        is empty.
+        """
         letters = _letters() if "ByteLevel" in kinds_of(_state(self._tokenizer.decoder)) else None
-        return [_spelled(self._tokenizer.id_to_token(id) or "", letters) for id in range(self.vocab_size)]
+        return [
+            _spelled(self._tokenizer.id_to_token(id) or "", letters)
+            for id in range(self.vocab_size)
+        ]
 
     @cached_property
     def silent(self) -> frozenset[int]:
         "Ids that write nothing."
-        return frozenset(id for id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special)
+        return frozenset(
+            id for id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
+        )
+
 
 def _state(step) -> dict | None:
     "A part of the package's tokenizer as tokenizer.json has it."
     return None if step is None else json.loads(step.__getstate__())
 
+
 def kinds_of(step: dict | None) -> list[str]:
     "The types of a decoder and of those that it is made of."
-    if step is None: return []
+    if step is None:
+        return []
     parts = step.get("decoders")
-    return [step.get("type", "")] if parts is None else [kind for part in parts for kind in kinds_of(part)]
+    return (
+        [step.get("type", "")]
+        if parts is None
+        else [kind for part in parts for kind in kinds_of(part)]
+    )
 
 # %% ../../nbs/41_vocabularies.ipynb #28d1eb20
 @lru_cache(1)
-def _letters() -> dict[str, int]:   # letter → byte
-    "How byte-level vocabularies write bytes: printable ones of Latin-1 as they are, the others as letters from U+0100 on."
+def _letters() -> dict[str, int]:  # letter → byte
+    """How byte-level vocabularies write bytes: printable ones of Latin-1 as they are, the
+    others as letters from U+0100 on.
+    """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in plain]
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
 
+
 def _spelled(piece: str, letters: dict[str, int] | None) -> bytes:
-    if letters and all(c in letters for c in piece): return bytes(letters[c] for c in piece)
+    if letters and all(c in letters for c in piece):
+        return bytes(letters[c] for c in piece)
     return piece.replace("▁", " ").encode("utf-8", "replace")
 
 # %% ../../nbs/41_vocabularies.ipynb #68582fea
 class FolderDecoder:
     """Turns a folder's token ids into text, one at a time; special tokens write nothing.
 
-    Byte tokens and byte-level pieces are joined as UTF-8 here, so that a byte that fits nowhere becomes U+FFFD and hurts
-    nothing before it. Other decoders see a few tokens at a time."""
+    Byte tokens and byte-level pieces are joined as UTF-8 here, so that a byte that fits nowhere
+    becomes U+FFFD and hurts nothing before it. Other decoders see a few tokens at a time.
+    """
 
     def __init__(self, tokenizer: FolderTokenizer):
         self._t, self._state = tokenizer, _state(tokenizer._tokenizer.decoder)
         kinds = kinds_of(self._state)
-        self._bytes = {("ByteLevel",): _level_bytes, **dict.fromkeys(LLAMA_DECODERS, _fallback_bytes)}.get(tuple(kinds))
-        if self._bytes is _fallback_bytes and not _is_llamas(self._state): self._bytes = None
+        self._bytes = {
+            ("ByteLevel",): _level_bytes,
+            **dict.fromkeys(LLAMA_DECODERS, _fallback_bytes),
+        }.get(tuple(kinds))
+        if self._bytes is _fallback_bytes and not _is_llamas(self._state):
+            self._bytes = None
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._first = self._bytes is _fallback_bytes   # the space in front of a text is taken away
-        self._ids, self._read = [], 0                  # of other decoders: the last few tokens; those whose text is out
+        self._first = self._bytes is _fallback_bytes  # the space in front of a text is taken away
+        # of other decoders: the last few tokens; those whose text is out
+        self._ids, self._read = [], 0
 
-    def push(self, id: int) -> str:   # perhaps empty
-        "Take a token; the text that is complete now. An id that the vocabulary lacks writes nothing."
+    def push(self, id: int) -> str:  # perhaps empty
+        """Take a token; the text that is complete now. An id that the vocabulary lacks writes
+        nothing.
+        """
         id = int(id)
-        if id in self._t.silent: return ""
-        if self._bytes is None: return self._push_to_rust(id)
+        if id in self._t.silent:
+            return ""
+        if self._bytes is None:
+            return self._push_to_rust(id)
         piece = self._t._tokenizer.id_to_token(id)
-        if piece is None: return ""
+        if piece is None:
+            return ""
         data = self._bytes(piece)
         if self._first:
             data, self._first = data.removeprefix(b" "), False
@@ -427,244 +768,423 @@ class FolderDecoder:
         return self._utf8.decode(b"", final=True) if self._bytes else self._new_text()[0]
 
     def _decode(self, ids: list[int]) -> str:
-        with in_rust(self._t._path): return self._t._tokenizer.decode(ids)
+        with in_rust(self._t._path):
+            return self._t._tokenizer.decode(ids)
 
-    def _new_text(self) -> tuple[str, str]:   # what the last tokens add; all that is in sight
-        out, whole = self._decode(self._ids[:self._read]), self._decode(self._ids)
-        return (whole[len(out):] if whole.startswith(out) else whole[-max(0, len(whole) - len(out)):][:len(whole)]), whole
+    def _new_text(self) -> tuple[str, str]:  # what the last tokens add; all that is in sight
+        out, whole = self._decode(self._ids[: self._read]), self._decode(self._ids)
+        return (
+            whole[len(out) :]
+            if whole.startswith(out)
+            else whole[-max(0, len(whole) - len(out)) :][: len(whole)]
+        ), whole
 
     def _push_to_rust(self, id: int) -> str:
         self._ids.append(id)
         text, whole = self._new_text()
-        if whole.endswith("\ufffd") and len(self._ids) - self._read < 8: return ""   # perhaps half a character
-        self._ids, self._read = self._ids[self._read:], len(self._ids) - self._read
+        # perhaps half a character
+        if whole.endswith("\ufffd") and len(self._ids) - self._read < 8:
+            return ""
+        self._ids, self._read = self._ids[self._read :], len(self._ids) - self._read
         return text
+
 
 LLAMA_DECODERS = ("Replace", "ByteFallback", "Fuse", "Strip"), ("Replace", "ByteFallback", "Fuse")
 
-def _is_llamas(state: dict) -> bool:
-    "Whether a decoder writes spaces for ▁, bytes for byte tokens, and takes one space from the beginning."
-    parts = [{k: v for k, v in part.items()} for part in state["decoders"]]
-    return (parts[0].get("pattern") == {"String": "▁"} and parts[0].get("content") == " "
-            and [(p.get("content"), p.get("start"), p.get("stop")) for p in parts[3:]] == [(" ", 1, 0)])
 
-def _level_bytes(piece: str) -> bytes: return _spelled(piece, _letters())
+def _is_llamas(state: dict) -> bool:
+    """Whether a decoder writes spaces for ▁, bytes for byte tokens, and takes one space from
+    the beginning.
+    """
+    parts = [{k: v for k, v in part.items()} for part in state["decoders"]]
+    return (
+        parts[0].get("pattern") == {"String": "▁"}
+        and parts[0].get("content") == " "
+        and [(p.get("content"), p.get("start"), p.get("stop")) for p in parts[3:]] == [(" ", 1, 0)]
+    )
+
+
+def _level_bytes(piece: str) -> bytes:
+    return _spelled(piece, _letters())
+
 
 def _fallback_bytes(piece: str) -> bytes:
-    if re.fullmatch("<0x[0-9A-Fa-f]{2}>", piece): return bytes([int(piece[3:5], 16)])
+    if re.fullmatch("<0x[0-9A-Fa-f]{2}>", piece):
+        return bytes([int(piece[3:5], 16)])
     return piece.replace("▁", " ").encode("utf-8", "replace")
 
 # %% ../../nbs/41_vocabularies.ipynb #4c225350
-def special_tokens(folder: Path) -> dict[str, str]:   # bos_token → "<s>", and so on
-    "The special tokens that a folder names. Raises `CheckpointError` for a file that can't be read."
+def special_tokens(folder: Path) -> dict[str, str]:  # bos_token → "<s>", and so on
+    """The special tokens that a folder names. Raises `CheckpointError` for a file that can't be
+    read.
+    """
     found = {}
     for path in folder / "special_tokens_map.json", folder / "tokenizer_config.json":
         for name, token in (read_json(path, 2**22) if path.exists() else {}).items():
-            if isinstance(token, dict): token = token.get("content")
-            if name.endswith("_token") and isinstance(token, str): found[name] = token
+            if isinstance(token, dict):
+                token = token.get("content")
+            if name.endswith("_token") and isinstance(token, str):
+                found[name] = token
     return found
 
-def named_ids(folder: Path, name: str) -> list[int]:   # name: "bos_token_id" or "eos_token_id"
-    "The ids that config.json and generation_config.json give. Raises `CheckpointError` for what can't be an id."
+
+def named_ids(folder: Path, name: str) -> list[int]:  # name: "bos_token_id" or "eos_token_id"
+    """The ids that config.json and generation_config.json give. Raises `CheckpointError` for
+    what can't be an id.
+    """
     ids = []
     for path in folder / "config.json", folder / "generation_config.json":
         value = read_json(path).get(name) if path.exists() else None
         for id in value if isinstance(value, list) else [value]:
-            if id is None: continue
-            if type(id) is not int or not 0 <= id < 2**31: raise CheckpointError(f"{path}: {name}: expected a token id, found {short(id)}")
-            if id not in ids: ids.append(id)
+            if id is None:
+                continue
+            if type(id) is not int or not 0 <= id < 2**31:
+                raise CheckpointError(f"{path}: {name}: expected a token id, found {short(id)}")
+            if id not in ids:
+                ids.append(id)
     return ids
 
 # %% ../../nbs/41_vocabularies.ipynb #5c4b7a85
 def filled(tok: Tokenizer, vocab_size: int) -> Tokenizer:
     "The same with so many tokens: models are often made for a few more than there are."
     more = [b"<unused%d>" % i for i in range(tok.vocab_size, vocab_size)]
-    if not more: return tok
+    if not more:
+        return tok
     if isinstance(tok, SentencePieceTokenizer):
         tok.pieces, tok.scores = tok.pieces + more, tok.scores + [NEVER] * len(more)
         return tok
     return Tokenizer(tok.pieces + more, tok.scores + [NEVER] * len(more))
 
-def open_vocabulary(path: str | os.PathLike, vocab_size: int | None = None) -> Tokenizer | FolderTokenizer:
-    "The vocabulary of a folder, or a file of any kind: tokenizer.json, tokenizer.model, tokenizer.bin. Raises `TokenizerError`."
+
+def open_vocabulary(
+    path: str | os.PathLike, vocab_size: int | None = None
+) -> Tokenizer | FolderTokenizer:
+    """The vocabulary of a folder, or a file of any kind: tokenizer.json, tokenizer.model,
+    tokenizer.bin. Raises `TokenizerError`.
+    """
     path = Path(path)
-    if path.is_dir(): return _of_folder(path, vocab_size)
-    if path.suffix == ".json": return FolderTokenizer(path, vocab_size)
-    if path.suffix != ".model": return Tokenizer.open(path, vocab_size)
+    if path.is_dir():
+        return _of_folder(path, vocab_size)
+    if path.suffix == ".json":
+        return FolderTokenizer(path, vocab_size)
+    if path.suffix != ".model":
+        return Tokenizer.open(path, vocab_size)
     return _of_model(path, vocab_size, {}, [])
 
-def _of_model(path: Path, vocab_size: int | None, settings: dict, added: list[AddedToken]) -> SentencePieceTokenizer:
-    with open_regular(path, TokenizerError) as f: data = f.read(2**23 + 1)
-    if len(data) > 2**23: raise TokenizerError(f"{path}: file: expected at most {2**23} bytes, found more")
+
+def _of_model(
+    path: Path, vocab_size: int | None, settings: dict, added: list[AddedToken]
+) -> SentencePieceTokenizer:
+    with open_regular(path, TokenizerError) as f:
+        data = f.read(2**23 + 1)
+    if len(data) > 2**23:
+        raise TokenizerError(f"{path}: file: expected at most {2**23} bytes, found more")
     try:
         tok = parse_sentencepiece(data)
         size = tok.vocab_size
         tok.follow(settings, added)
-    except TokenizerError as e: raise TokenizerError(f"{path}: {e}") from None
-    if vocab_size is not None and size > vocab_size: raise TokenizerError(f"{path}: file: expected at most {vocab_size} tokens, found {size}")
+    except TokenizerError as e:
+        raise TokenizerError(f"{path}: {e}") from None
+    if vocab_size is not None and size > vocab_size:
+        raise TokenizerError(f"{path}: file: expected at most {vocab_size} tokens, found {size}")
     return filled(tok, vocab_size or 0)
+
 
 def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokenizer:
     special = special_tokens(folder)
-    (begins, *_), ends = named_ids(folder, "bos_token_id") or [None], named_ids(folder, "eos_token_id")
+    (begins, *_), ends = (
+        named_ids(folder, "bos_token_id") or [None],
+        named_ids(folder, "eos_token_id"),
+    )
     settings = read_json(path, 2**22) if (path := folder / "tokenizer_config.json").exists() else {}
     if (path := folder / "tokenizer.json").exists():
         open_inside(path, TokenizerError).close()
-        tok = FolderTokenizer(path, vocab_size, special.get("bos_token"), added_tokens(folder, special.values()))
-        if tok.bos is None and "bos_token" not in settings: tok.bos = begins
+        tok = FolderTokenizer(
+            path, vocab_size, special.get("bos_token"), added_tokens(folder, special.values())
+        )
+        if tok.bos is None and "bos_token" not in settings:
+            tok.bos = begins
     elif (path := folder / "tokenizer.model").exists():
         open_inside(path, TokenizerError).close()
         tok = _of_model(path, vocab_size, settings, added_tokens(folder, special.values()))
         tok.bos = tok.named.get(special.get("bos_token"), BOS if begins is None else begins)
         tok.eos = tok.named.get(special.get("eos_token"), EOS)
     else:
-        try: tok = Tokenizer.open(find_tokenizer(folder / "model", vocab_size or 0))
-        except TokenizerError: raise TokenizerError(f"{folder}: expected tokenizer.json or tokenizer.model, found neither") from None
-    if (end := getattr(tok, "special", {}).get(special.get("eos_token"))) is not None: ends.append(end)
+        try:
+            tok = Tokenizer.open(find_tokenizer(folder / "model", vocab_size or 0))
+        except TokenizerError:
+            raise TokenizerError(
+                f"{folder}: expected tokenizer.json or tokenizer.model, found neither"
+            ) from None
+    if (end := getattr(tok, "special", {}).get(special.get("eos_token"))) is not None:
+        ends.append(end)
     tok.stops = frozenset([*tok.stops, *ends] + ([] if tok.bos is None else [tok.bos]))
     return tok
 
 # %% ../../nbs/41_vocabularies.ipynb #ac0f497a
-KEPT = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "chat_template.jinja", "generation_config.json")
-TEMPLATES = "additional_chat_templates"   # a folder of further ones
+KEPT = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+TEMPLATES = "additional_chat_templates"  # a folder of further ones
 
-def kept_files(folder: Path) -> dict[str, bytes]:   # name → contents
+
+def kept_files(folder: Path) -> dict[str, bytes]:  # name → contents
     "All that goes along when a folder becomes another. Raises `CheckpointError`."
     names = [name for name in KEPT if (folder / name).exists()]
-    names += [f"{TEMPLATES}/{path.name}" for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]]
+    names += [
+        f"{TEMPLATES}/{path.name}" for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]
+    ]
     return {name: read_inside(folder / name, LIMIT) for name in names}
 
-def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:   # path: a folder, or a checkpoint with its tokenizer beside it
-    "A vocabulary as tokenizer.bin holds it, of exactly so many tokens. Raises `TokenizerError`, and warns of what will differ."
-    if not path.is_dir(): return Tokenizer.open(find_tokenizer(path, vocab_size), vocab_size)
-    if (path / "tokenizer.model").exists() or not (path / "tokenizer.json").exists(): tok = _of_folder_without_json(path, vocab_size)
+
+# path: a folder, or a checkpoint with its tokenizer beside it
+def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
+    """A vocabulary as tokenizer.bin holds it, of exactly so many tokens. Raises
+    `TokenizerError`, and warns of what will differ.
+    """
+    if not path.is_dir():
+        return Tokenizer.open(find_tokenizer(path, vocab_size), vocab_size)
+    if (path / "tokenizer.model").exists() or not (path / "tokenizer.json").exists():
+        tok = _of_folder_without_json(path, vocab_size)
     else:
         settings = read_json(path / "tokenizer.json", LIMIT)
         tok = from_json(settings)
         if is_metaspace(settings.get("pre_tokenizer")):
-            warnings.warn(f"{path}: tokenizer.json: a text that begins with a space gets no second one there; "
-                          "in tokenizer.bin it does, as in Llama 2")
+            warnings.warn(
+                f"{path}: tokenizer.json: a text that begins with a space gets no second one there;"
+                " in tokenizer.bin it does, as in Llama 2"
+            )
     if tok.vocab_size > vocab_size:
         beyond = tok.pieces[vocab_size:]
         tok = Tokenizer(tok.pieces[:vocab_size], tok.scores[:vocab_size])
-        warnings.warn(f"{path}: {len(beyond)} tokens are left out that the model doesn't have, the first is {short(beyond[0], 60)}")
+        warnings.warn(
+            f"{path}: {len(beyond)} tokens are left out that the model doesn't have, the first is"
+            f" {short(beyond[0], 60)}"
+        )
     return filled(tok, vocab_size)
+
 
 def _of_folder_without_json(path: Path, vocab_size: int) -> Tokenizer:
     tok = _of_folder(path, vocab_size) if not (path / "tokenizer.json").exists() else None
-    if tok is None:   # both are there: tokenizer.model is what tokenizer.bin holds
+    if tok is None:  # both are there: tokenizer.model is what tokenizer.bin holds
         special, settings_path = special_tokens(path), path / "tokenizer_config.json"
         settings = read_json(settings_path, 2**22) if settings_path.exists() else {}
-        tok = _of_model(path / "tokenizer.model", vocab_size, settings, added_tokens(path, special.values()))
-    if not isinstance(tok, SentencePieceTokenizer): return tok
+        tok = _of_model(
+            path / "tokenizer.model", vocab_size, settings, added_tokens(path, special.values())
+        )
+    if not isinstance(tok, SentencePieceTokenizer):
+        return tok
     lost = [name for name, id in tok.named.items() if id > 2]
-    if lost: warnings.warn(f"{path}: tokenizer.bin writes the added tokens ({len(lost)}, the first is {short(lost[0], 60)}), but can't read them in a text")
-    if not tok._prefix: warnings.warn(f"{path}: add_prefix_space is false, which tokenizer.bin can't say: a text gets a space in front there")
-    if not tok._adds_bos: warnings.warn(f"{path}: add_bos_token is false, which tokenizer.bin can't say: a text begins with BOS there")
-    return Tokenizer([piece or b"<unused%d>" % id for id, piece in enumerate(tok.pieces)], tok.scores)
+    if lost:
+        warnings.warn(
+            f"{path}: tokenizer.bin writes the added tokens ({len(lost)}, the first is"
+            f" {short(lost[0], 60)}), but can't read them in a text"
+        )
+    if not tok._prefix:
+        warnings.warn(
+            f"{path}: add_prefix_space is false, which tokenizer.bin can't say: a text gets a space"
+            " in front there"
+        )
+    if not tok._adds_bos:
+        warnings.warn(
+            f"{path}: add_bos_token is false, which tokenizer.bin can't say: a text begins with BOS"
+            " there"
+        )
+    return Tokenizer(
+        [piece or b"<unused%d>" % id for id, piece in enumerate(tok.pieces)], tok.scores
+    )
 
 # %% ../../nbs/41_vocabularies.ipynb #93c79864
-def vocabulary_files(src: str | os.PathLike, vocab_size: int, to_file: bool) -> dict[str, bytes]:   # name → contents
+# name → contents
+def vocabulary_files(src: str | os.PathLike, vocab_size: int, to_file: bool) -> dict[str, bytes]:
     "What goes beside a converted model: beside a llama2.c file, or in a folder."
     src = Path(src)
-    if not to_file and src.is_dir() and (src / "config.json").exists(): return kept_files(src)
+    if not to_file and src.is_dir() and (src / "config.json").exists():
+        return kept_files(src)
     try:
         tok = as_tokenizer(src, vocab_size)
-        if to_file: return {f"tok{vocab_size}.bin": pack_vocabulary(tok.pieces, tok.scores)}
-        config = dict(tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="</s>", unk_token="<unk>", clean_up_tokenization_spaces=False)
-        return {name: json.dumps(content, ensure_ascii=False).encode() for name, content in (("tokenizer.json", to_json(tok)), ("tokenizer_config.json", config))}
+        if to_file:
+            return {f"tok{vocab_size}.bin": pack_vocabulary(tok.pieces, tok.scores)}
+        config = dict(
+            tokenizer_class="PreTrainedTokenizerFast",
+            bos_token="<s>",
+            eos_token="</s>",
+            unk_token="<unk>",
+            clean_up_tokenization_spaces=False,
+        )
+        return {
+            name: json.dumps(content, ensure_ascii=False).encode()
+            for name, content in (
+                ("tokenizer.json", to_json(tok)),
+                ("tokenizer_config.json", config),
+            )
+        }
     except (TokenizerError, CheckpointError) as e:
         warnings.warn(f"{src}: its vocabulary is left out: {e}")
         return {}
 
 # %% ../../nbs/41_vocabularies.ipynb #8c509312
 BUILT_IN = {
-    "llama2": "{% set told = messages[0].content if messages and messages[0].role == 'system' else '' %}"
-              "{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}{{ bos_token }}[INST] "
-              "{% if loop.first and told %}{{ '<<SYS>>\\n' ~ told ~ '\\n<</SYS>>\\n\\n' }}{% endif %}{{ m.content | trim }} [/INST]"
-              "{% else %} {{ m.content | trim }} {{ eos_token }}{% endif %}{% endfor %}",
-    "llama3": "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' ~ m.role ~ '<|end_header_id|>\\n\\n' ~ m.content | trim ~ '<|eot_id|>' }}{% endfor %}"
-              "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
-    "chatml": "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}{% endfor %}"
-              "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"}
+    "llama2": (
+        "{% set told = messages[0].content if messages and messages[0].role == 'system' else ''"
+        " %}{% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}{{ bos_token"
+        " }}[INST] {% if loop.first and told %}{{ '<<SYS>>\\n' ~ told ~ '\\n<</SYS>>\\n\\n' }}{%"
+        " endif %}{{ m.content | trim }} [/INST]{% else %} {{ m.content | trim }} {{ eos_token }}{%"
+        " endif %}{% endfor %}"
+    ),
+    "llama3": (
+        "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' ~ m.role ~"
+        " '<|end_header_id|>\\n\\n' ~ m.content | trim ~ '<|eot_id|>' }}{% endfor %}{% if"
+        " add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%"
+        " endif %}"
+    ),
+    "chatml": (
+        "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n'"
+        " }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+}
 
 # %% ../../nbs/41_vocabularies.ipynb #7e3f0003
-from .sandbox import TemplateError, render, render_here   # where a stranger's template runs
+# where a stranger's template runs
+from .sandbox import TemplateError, render, render_here
 
 # %% ../../nbs/41_vocabularies.ipynb #3cb0b1e2
-TURNS = "<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>"   # tokens that end a turn, where they are special
+# tokens that end a turn, where they are special
+TURNS = "<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>"
+
 
 class Template:
     "How a model was taught to tell who speaks, and which tokens end a turn."
 
-    def __init__(self, source: str, tokenizer: Tokenizer | FolderTokenizer, special: dict[str, str] | None = None,
-                 origin: str = "as it was given"):   # where it comes from, for those who ask
+    def __init__(
+        self,
+        source: str,
+        tokenizer: Tokenizer | FolderTokenizer,
+        special: dict[str, str] | None = None,
+        origin: str = "as it was given",
+    ):  # where it comes from, for those who ask
         self.source, self.tokenizer, self.origin = source, tokenizer, origin
         self.special = special or dict(bos_token="<s>", eos_token="</s>")
         known = getattr(tokenizer, "special", {"<s>": BOS, "</s>": EOS})
         self.ends = frozenset(tokenizer.stops | {known[t] for t in TURNS if t in known})
 
-    def text(self, messages: list[dict], answer: bool = True) -> str:   # messages: role ("system", "user", "assistant") and content
+    # messages: role ("system", "user", "assistant") and content
+    def text(self, messages: list[dict], answer: bool = True) -> str:
         "The conversation as the model reads it, up to where it answers. Raises `TemplateError`."
-        variables = dict(self.special, messages=messages, add_generation_prompt=answer, tools=None, documents=None)
+        variables = dict(
+            self.special,
+            messages=messages,
+            add_generation_prompt=answer,
+            tools=None,
+            documents=None,
+        )
         return (render_here if self.source in BUILT_IN.values() else render)(self.source, variables)
 
-    def ids(self, messages: list[dict]) -> list[int]: "Token ids of a conversation that is to be answered."; return encode_marked(self.tokenizer, self.text(messages))
+    def ids(self, messages: list[dict]) -> list[int]:
+        "Token ids of a conversation that is to be answered."
+        return encode_marked(self.tokenizer, self.text(messages))
 
 # %% ../../nbs/41_vocabularies.ipynb #662a443f
 def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int]:
     "Token ids of a text that may contain special tokens; none is added."
-    if isinstance(tokenizer, FolderTokenizer | SentencePieceTokenizer): return tokenizer.encode_marked(text)
+    if isinstance(tokenizer, FolderTokenizer | SentencePieceTokenizer):
+        return tokenizer.encode_marked(text)
     ids = []
-    for i, part in enumerate(text.replace("</s>", "<s>\0").split("<s>")):   # a text has no NUL
-        if i: ids.append(EOS if part.startswith("\0") else BOS)
+    for i, part in enumerate(text.replace("</s>", "<s>\0").split("<s>")):  # a text has no NUL
+        if i:
+            ids.append(EOS if part.startswith("\0") else BOS)
         ids += tokenizer.encode(part.removeprefix("\0"), bos=False)
     return ids
 
 # %% ../../nbs/41_vocabularies.ipynb #8368f525
-def folder_templates(folder: Path) -> dict[str, tuple[str, str]]:   # name → (source, where it comes from)
-    "The templates that a folder brings along. Raises `TemplateError` or `CheckpointError` for what can't be read."
+# name → (source, where it comes from)
+def folder_templates(folder: Path) -> dict[str, tuple[str, str]]:
+    """The templates that a folder brings along. Raises `TemplateError` or `CheckpointError` for
+    what can't be read.
+    """
     found, config, file = {}, folder / "tokenizer_config.json", folder / "chat_template.jinja"
     given = read_json(config, 2**22).get("chat_template") if config.exists() else None
-    if isinstance(given, list): given = {t.get("name"): t.get("template") for t in given if isinstance(t, dict)}
-    elif given is not None and not isinstance(given, dict): given = {"default": given}
+    if isinstance(given, list):
+        given = {t.get("name"): t.get("template") for t in given if isinstance(t, dict)}
+    elif given is not None and not isinstance(given, dict):
+        given = {"default": given}
     for name, source in (given or {}).items():
         if not isinstance(name, str) or not isinstance(source, str):
-            raise TemplateError(f"{config}: chat_template: expected a text, or texts with names, found {short(source)}")
+            raise TemplateError(
+                f"{config}: chat_template: expected a text, or texts with names, found"
+                f" {short(source)}"
+            )
         found[name] = source, config.name
-    for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]: found[path.stem] = _source(path), f"{TEMPLATES}/{path.name}"
-    if file.exists(): found["default"] = _source(file), file.name
+    for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]:
+        found[path.stem] = _source(path), f"{TEMPLATES}/{path.name}"
+    if file.exists():
+        found["default"] = _source(file), file.name
     return found
 
-def _source(path: Path) -> str: return read_inside(path, 2**20, TemplateError).decode("utf-8", "replace")
 
-GUESSES = {"llama3": "<|start_header_id|>", "chatml": "<|im_start|>"}   # built-in template → the token that tells it
+def _source(path: Path) -> str:
+    return read_inside(path, 2**20, TemplateError).decode("utf-8", "replace")
+
+
+# built-in template → the token that tells it
+GUESSES = {"llama3": "<|start_header_id|>", "chatml": "<|im_start|>"}
+
 
 def find_template(folder: Path, tokenizer: Tokenizer | FolderTokenizer) -> Template:
-    "A folder's own template; if it has none, the built-in one whose marks are in its vocabulary, with a warning."
+    """A folder's own template; if it has none, the built-in one whose marks are in its
+    vocabulary, with a warning.
+    """
     templates, special = folder_templates(folder), special_tokens(folder)
-    if "default" in templates: return Template(templates["default"][0], tokenizer, special, templates["default"][1])
+    if "default" in templates:
+        return Template(templates["default"][0], tokenizer, special, templates["default"][1])
     known = getattr(tokenizer, "special", {})
     guess = next((name for name, token in GUESSES.items() if token in known), "llama2")
-    reason = f"its vocabulary has {GUESSES[guess]}" if guess in GUESSES else "its vocabulary has the marks of no other"
+    reason = (
+        f"its vocabulary has {GUESSES[guess]}"
+        if guess in GUESSES
+        else "its vocabulary has the marks of no other"
+    )
     others = f", only {short(', '.join(templates), 100)}" if templates else ""
-    origin = f"the built-in {guess}, since the folder has no chat template{others and ' of the name default'}, and {reason}"
-    warnings.warn(f"{folder}: expected a chat template, found none{others}: {guess} is used, since {reason}; --template takes another")
+    origin = (
+        f"the built-in {guess}, since the folder has no chat"
+        f" template{others and ' of the name default'}, and {reason}"
+    )
+    warnings.warn(
+        f"{folder}: expected a chat template, found none{others}: {guess} is used, since {reason};"
+        " --template takes another"
+    )
     return Template(BUILT_IN[guess], tokenizer, special, origin)
 
 # %% ../../nbs/41_vocabularies.ipynb #1dbcd65f
-def named_template(name: str, tokenizer: Tokenizer | FolderTokenizer, special: dict[str, str] | None = None) -> Template:
+def named_template(
+    name: str, tokenizer: Tokenizer | FolderTokenizer, special: dict[str, str] | None = None
+) -> Template:
     "A built-in template, or one from a file. Raises `TemplateError` if there is neither."
-    if name in BUILT_IN: return Template(BUILT_IN[name], tokenizer, special, f"the built-in {name}")
+    if name in BUILT_IN:
+        return Template(BUILT_IN[name], tokenizer, special, f"the built-in {name}")
     try:
-        with open_regular(name, TemplateError) as f: return Template(f.read(2**20).decode("utf-8", "replace"), tokenizer, special, str(name))
-    except TemplateError as e: raise TemplateError(f"{e}; or one of {', '.join(BUILT_IN)}") from None
+        with open_regular(name, TemplateError) as f:
+            return Template(f.read(2**20).decode("utf-8", "replace"), tokenizer, special, str(name))
+    except TemplateError as e:
+        raise TemplateError(f"{e}; or one of {', '.join(BUILT_IN)}") from None
 
-def choose_template(name: str | None, path: Path, tokenizer: Tokenizer | FolderTokenizer) -> Template:   # path: of a folder, or a checkpoint
+
+# path: of a folder, or a checkpoint
+def choose_template(
+    name: str | None, path: Path, tokenizer: Tokenizer | FolderTokenizer
+) -> Template:
     "The one that is asked for, of the folder, built in or a file; or else the folder's."
-    if name is None: return find_template(path, tokenizer)
-    if not path.is_dir(): return named_template(name, tokenizer)
+    if name is None:
+        return find_template(path, tokenizer)
+    if not path.is_dir():
+        return named_template(name, tokenizer)
     own = folder_templates(path).get(name)
-    if own: return Template(own[0], tokenizer, special_tokens(path), own[1])
+    if own:
+        return Template(own[0], tokenizer, special_tokens(path), own[1])
     return named_template(name, tokenizer, special_tokens(path))

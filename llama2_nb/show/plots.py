@@ -24,6 +24,7 @@ SCORES, WEIGHTS, MATRIX, PROBABILITY, SURPRISE = "PuOr", "viridis", "RdBu_r", "B
 SERIES = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#999999"]
 SOFT = ["#BBCCEE", "#CCDDAA", "#EEEEBB", "#CCEEFF", "#FFCCCC", "#DDDDDD"]
 
+
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
     """A figure and its axes, closed already, so that a notebook shows it once:
     where it is the value of a cell."""
@@ -31,25 +32,33 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
     plt.close(fig)
     return fig, axes
 
-def _plain(ax) -> None: ax.spines[["top", "right"]].set_visible(False)
+
+def _plain(ax) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../../nbs/50_plots.ipynb #3cb34e90
 _SHOWN = {"\n": "↵", "\t": "⇥"}
-_JOINERS = "\u200c\u200d"   # of emoji, and of letters
+_JOINERS = "\u200c\u200d"  # of emoji, and of letters
+
 
 @lru_cache(maxsize=2**16)
 def _plain_character(c: str) -> str:
-    if c in _SHOWN: return _SHOWN[c]
+    if c in _SHOWN:
+        return _SHOWN[c]
     hidden = unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in _JOINERS
     return "\N{REPLACEMENT CHARACTER}" if hidden else c
 
+
 def plain(
-    text: str,        # of a prompt, a vocabulary, a file
-    most: int = 80,   # characters
-    keep: str = "",   # control characters that stay, as a line feed where there is room for lines
-) -> str:             # one line
-    "A text with its control characters and marks of direction visible; a longer one ends with an ellipsis."
-    if len(text) > most: text = text[:most - 1] + "…"
+    text: str,  # of a prompt, a vocabulary, a file
+    most: int = 80,  # characters
+    keep: str = "",  # control characters that stay, as a line feed where there is room for lines
+) -> str:  # one line
+    """A text with its control characters and marks of direction visible; a longer one ends with
+    an ellipsis.
+    """
+    if len(text) > most:
+        text = text[: most - 1] + "…"
     return "".join(c if c in keep else _plain_character(c) for c in text)
 
 # %% ../../nbs/50_plots.ipynb #3cb34e91
@@ -59,72 +68,119 @@ def _glyphs(fonts: tuple[str, ...]) -> frozenset[int]:
     found = set()
     for name in fonts:
         font = font_manager.FontProperties(family=[name])
-        try: path = font_manager.findfont(font, fallback_to_default=False)
-        except ValueError: continue   # not installed
+        try:
+            path = font_manager.findfont(font, fallback_to_default=False)
+        except ValueError:
+            continue  # not installed
         found.update(font_manager.get_font(path).get_charmap())
     return frozenset(found)
 
+
 def figure_text(
-    text: str,                   # of a prompt, a vocabulary, a file
-    most: int = 80,              # characters
-    family: str | None = None,   # of the font; None: that of `rcParams`
-) -> str:                        # one line, for any text of a Matplotlib figure
-    "A text as Matplotlib draws it letter by letter: `plain`, no formula, and □ where the font has no glyph."
+    text: str,  # of a prompt, a vocabulary, a file
+    most: int = 80,  # characters
+    family: str | None = None,  # of the font; None: that of `rcParams`
+) -> str:  # one line, for any text of a Matplotlib figure
+    """A text as Matplotlib draws it letter by letter: `plain`, no formula, and □ where the font
+    has no glyph.
+    """
     generic = "serif", "sans-serif", "cursive", "fantasy", "monospace"
     families = [family] if family else rcParams["font.family"]
     fonts = [name for f in families for name in (rcParams[f"font.{f}"] if f in generic else [f])]
     glyphs, drawn = _glyphs(tuple(fonts)), []
     for c in plain(text, most):
-        if c in _JOINERS: continue   # Matplotlib draws each letter for itself
-        if glyphs and ord(c) not in glyphs: c = "" if unicodedata.category(c) in ("Mn", "Me") else "□"
+        if c in _JOINERS:
+            continue  # Matplotlib draws each letter for itself
+        if glyphs and ord(c) not in glyphs:
+            c = "" if unicodedata.category(c) in ("Mn", "Me") else "□"
         drawn.append(c)
     return "".join(drawn).replace("$", r"\$")
 
-def _texts(texts: list[str], most: int = 24) -> list[str]: return [figure_text(text, most) for text in texts]
+
+def _texts(texts: list[str], most: int = 24) -> list[str]:
+    return [figure_text(text, most) for text in texts]
 
 # %% ../../nbs/50_plots.ipynb #3cb34e92
-def label(piece: bytes) -> str:   # a piece of a vocabulary → text for a picture
+def label(piece: bytes) -> str:  # a piece of a vocabulary → text for a picture
     "The piece with its spaces and line feeds visible, as `plain` has it."
-    text = re.sub(r"\n(</?s>)\n", r"\1", piece.decode("utf-8", "replace"))   # so llama2.c writes them
+    # so llama2.c writes them
+    text = re.sub(r"\n(</?s>)\n", r"\1", piece.decode("utf-8", "replace"))
     return plain(text.replace(" ", "␣").replace("<0x0A>", "↵"), 32)
 
+
 def _token_ticks(axis, tokens: list[str], most: int = 40, size: float | None = None) -> None:
-    step = -(-len(tokens) // most)   # long sequences: every n-th label, so that none overlap
-    axis.set_ticks(range(0, len(tokens), step), _texts(tokens[::step]),
-                   size=size or (8 if len(tokens) <= 24 else 6.5))
+    step = -(-len(tokens) // most)  # long sequences: every n-th label, so that none overlap
+    axis.set_ticks(
+        range(0, len(tokens), step),
+        _texts(tokens[::step]),
+        size=size or (8 if len(tokens) <= 24 else 6.5),
+    )
 
 # %% ../../nbs/50_plots.ipynb #a7b10945
 def hexdump(
-    data: bytes,                      # the bytes of all fields, in order
-    names: list[str],                 # of the fields, each four bytes wide
-    values: list,                     # what they say
-):                                    # → figure
+    data: bytes,  # the bytes of all fields, in order
+    names: list[str],  # of the fields, each four bytes wide
+    values: list,  # what they say
+):  # → figure
     "Bytes, coloured by the field that they belong to, with its name and value."
     fig, ax = _figure(0.33 * len(data), 1.4)
     for i, byte in enumerate(data):
         ax.bar(i + 0.5, 1, width=0.92, color=SERIES[i // 4 % len(SERIES)])
-        ax.text(i + 0.5, 0.5, f"{byte:02x}", family="monospace", ha="center",
-                va="center", size=12, color="white" if i // 4 % 7 not in (3, 4) else "black")
+        ax.text(
+            i + 0.5,
+            0.5,
+            f"{byte:02x}",
+            family="monospace",
+            ha="center",
+            va="center",
+            size=12,
+            color="white" if i // 4 % 7 not in (3, 4) else "black",
+        )
     for f, (name, value) in enumerate(zip(names, values)):
-        ax.text(4 * f + 2, -0.5, f"{figure_text(name, 24)}\n{figure_text(str(value), 24)}", ha="center", va="center", size=10)
-    ax.set(xlim=(0, len(data)), ylim=(-1, 1)); ax.axis("off")
+        ax.text(
+            4 * f + 2,
+            -0.5,
+            f"{figure_text(name, 24)}\n{figure_text(str(value), 24)}",
+            ha="center",
+            va="center",
+            size=10,
+        )
+    ax.set(xlim=(0, len(data)), ylim=(-1, 1))
+    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #4c9514b1
 def file_map(
-    offsets: dict[str, tuple[int, int]],   # name → first byte, number of bytes
-    size: int,                             # bytes of the file
-):                                         # → figure
+    offsets: dict[str, tuple[int, int]],  # name → first byte, number of bytes
+    size: int,  # bytes of the file
+):  # → figure
     "The tensors of a file, drawn to scale; the narrow ones are named above it."
-    fig, ax = _figure(9, 2.0); n_narrow = 0
+    fig, ax = _figure(9, 2.0)
+    n_narrow = 0
     for i, (name, (start, n)) in enumerate(offsets.items()):
         ax.barh(0, n, left=start, color=SERIES[i % 7], edgecolor="white", linewidth=0.4)
-        if n > 0.035 * size: ax.text(start + n / 2, 0, figure_text(name.replace("token_embedding_table", "embedding"), 24),
-                                     ha="center", va="center", size=9, color="white")
+        if n > 0.035 * size:
+            ax.text(
+                start + n / 2,
+                0,
+                figure_text(name.replace("token_embedding_table", "embedding"), 24),
+                ha="center",
+                va="center",
+                size=9,
+                color="white",
+            )
         else:
-            y = 0.75 + 0.4 * (n_narrow % 4); n_narrow += 1
+            y = 0.75 + 0.4 * (n_narrow % 4)
+            n_narrow += 1
             ax.plot([start + n / 2] * 2, [0.4, y - 0.15], color="#888888", lw=0.6)
-            ax.text(start + n / 2, y, figure_text(name, 24), ha="right" if start > size / 2 else "left", va="center", size=8)
+            ax.text(
+                start + n / 2,
+                y,
+                figure_text(name, 24),
+                ha="right" if start > size / 2 else "left",
+                va="center",
+                size=8,
+            )
     ax.set(xlim=(0, size), ylim=(-0.5, 2.2), yticks=[], xlabel="bytes from the start of the file")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     ax.spines[["top", "right", "left"]].set_visible(False)
@@ -132,9 +188,9 @@ def file_map(
 
 # %% ../../nbs/50_plots.ipynb #4443324a
 def matrix(
-    w: np.ndarray,        # (rows out, columns in) a weight
+    w: np.ndarray,  # (rows out, columns in) a weight
     title: str = "",
-):                        # → figure
+):  # → figure
     "A weight as a picture: blue below zero, red above."
     limit = float(np.abs(w).max())
     fig, ax = _figure(7, 7 * min(1, w.shape[0] / w.shape[1]) * 0.8 + 0.8)
@@ -144,54 +200,93 @@ def matrix(
 
 # %% ../../nbs/50_plots.ipynb #71712316
 def is_byte(label: str, id: int) -> bool:
-    "Whether a token is a byte, or bytes of which no character comes, by its label; a line feed is one in Llama 2."
-    return bool(re.fullmatch("<0x[0-9A-F]{2}>", label)) or "\N{REPLACEMENT CHARACTER}" in label or (label, id) == ("↵", 13)
+    """Whether a token is a byte, or bytes of which no character comes, by its label; a line
+    feed is one in Llama 2.
+    """
+    return (
+        bool(re.fullmatch("<0x[0-9A-F]{2}>", label))
+        or "\N{REPLACEMENT CHARACTER}" in label
+        or (label, id) == ("↵", 13)
+    )
+
 
 def token_boxes(
-    tokens: list[str],     # labels
+    tokens: list[str],  # labels
     ids: list[int],
-    width: float = 60,     # of a line, in characters
-):                         # → figure
+    width: float = 60,  # of a line, in characters
+):  # → figure
     "A text cut into tokens: boxes with their ids below; byte tokens are red."
-    if len(tokens) > 1500: tokens, ids = [*tokens[:1499], "…"], [*ids[:1499], ""]
+    if len(tokens) > 1500:
+        tokens, ids = [*tokens[:1499], "…"], [*ids[:1499], ""]
     tokens = [plain(token, 40) for token in tokens]
     places, x, y = [], 0.0, 0
     for token in tokens:
         w = 0.8 + 0.75 * max(len(token), len(str(ids[len(places)])) * 0.75)
-        if x + w > width: x, y = 0.0, y - 1
-        places.append((x, y, w)); x += w + 0.25
+        if x + w > width:
+            x, y = 0.0, y - 1
+        places.append((x, y, w))
+        x += w + 0.25
     fig, ax = _figure(9, 0.5 * (1 - y) + 0.1)
     for n, (token, id, (x, y, w)) in enumerate(zip(tokens, ids, places)):
         ax.barh(y, w, left=x, height=0.86, color="#FFAABB" if is_byte(token, id) else SOFT[n % 3])
-        ax.text(x + w / 2, y + 0.12, figure_text(token, family="monospace"),
-                ha="center", va="center", family="monospace", size=9.5)
+        ax.text(
+            x + w / 2,
+            y + 0.12,
+            figure_text(token, family="monospace"),
+            ha="center",
+            va="center",
+            family="monospace",
+            size=9.5,
+        )
         ax.text(x + w / 2, y - 0.28, id, ha="center", va="center", color="#444444", size=7)
-    ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.5, 0.5)); ax.axis("off")
+    ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.5, 0.5))
+    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #af933d78
 def merge_ladder(
-    steps: list[list[str]],   # the pieces after each merge, the characters first
-):                            # → figure
-    "A word from its characters to its tokens, one merge a row; the piece that was just made is dark."
+    steps: list[list[str]],  # the pieces after each merge, the characters first
+):  # → figure
+    """A word from its characters to its tokens, one merge a row; the piece that was just made
+    is dark.
+    """
     steps = [[plain(piece, 40) for piece in pieces] for pieces in steps]
     fig, ax = _figure(min(9, 0.33 * sum(map(len, steps[0])) + 1), 0.34 * len(steps) + 0.1)
     for row, pieces in enumerate(steps):
         x = 0
         for piece in pieces:
-            new = (row > 0 and piece not in steps[row - 1]
-                   or row > 0 and pieces.count(piece) > steps[row - 1].count(piece))
-            ax.barh(-row, len(piece) - 0.08, left=x + 0.04, height=0.8, color=SERIES[0] if new else SOFT[0])
-            ax.text(x + len(piece) / 2, -row, figure_text(piece, family="monospace"), ha="center", va="center",
-                    family="monospace", size=10, color="white" if new else "black")
+            new = (
+                row > 0
+                and piece not in steps[row - 1]
+                or row > 0
+                and pieces.count(piece) > steps[row - 1].count(piece)
+            )
+            ax.barh(
+                -row,
+                len(piece) - 0.08,
+                left=x + 0.04,
+                height=0.8,
+                color=SERIES[0] if new else SOFT[0],
+            )
+            ax.text(
+                x + len(piece) / 2,
+                -row,
+                figure_text(piece, family="monospace"),
+                ha="center",
+                va="center",
+                family="monospace",
+                size=10,
+                color="white" if new else "black",
+            )
             x += len(piece)
-    ax.set(xlim=(0, x), ylim=(0.5 - len(steps), 0.5)); ax.axis("off")
+    ax.set(xlim=(0, x), ylim=(0.5 - len(steps), 0.5))
+    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #18abe7a2
 def rope_arrows(
-    pairs: list[tuple],    # (title, arrows); arrows: list of (x, y, label)
-):                         # → figure
+    pairs: list[tuple],  # (title, arrows); arrows: list of (x, y, label)
+):  # → figure
     "Two-dimensional vectors as arrows, a panel for each entry."
     fig, axes = _figure(3 * len(pairs), 3, 1, len(pairs), squeeze=False)
     for ax, (title, arrows) in zip(axes.flat, pairs):
@@ -199,21 +294,41 @@ def rope_arrows(
         for (x, y, name), color in zip(arrows, SERIES):
             ax.annotate("", (x, y), (0, 0), arrowprops=dict(arrowstyle="->", color=color, lw=2))
             name = figure_text(name, 24)
-            ax.plot([], [], color=color, label=" " + name if name[:1] in ("", "_") else name)   # a legend leaves _ out
-        ax.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.9), aspect="equal", xticks=[], yticks=[], title=figure_text(title))
+            # a legend leaves _ out
+            ax.plot([], [], color=color, label=" " + name if name[:1] in ("", "_") else name)
+        ax.set(
+            xlim=(-1.4, 1.4),
+            ylim=(-1.4, 1.9),
+            aspect="equal",
+            xticks=[],
+            yticks=[],
+            title=figure_text(title),
+        )
         ax.legend(frameon=False, loc="upper left", fontsize=8)
     return fig
 
+
 def rope_bands(
-    frequencies: np.ndarray,   # (head_size / 2,) radians per position
-    n: int = 200,              # positions
-):                             # → figure
+    frequencies: np.ndarray,  # (head_size / 2,) radians per position
+    n: int = 200,  # positions
+):  # → figure
     "The cosine of each pair's angle over the positions: fast pairs above, slow ones below."
     fig, ax = _figure(9, 2.4)
-    im = ax.imshow(np.cos(np.outer(frequencies, np.arange(n))), aspect="auto",
-                   cmap=SCORES, vmin=-1, vmax=1, interpolation="nearest")
-    ax.set(xlabel="position", ylabel="pair", yticks=range(len(frequencies)),
-           title="cos(position · frequency)"); fig.colorbar(im)
+    im = ax.imshow(
+        np.cos(np.outer(frequencies, np.arange(n))),
+        aspect="auto",
+        cmap=SCORES,
+        vmin=-1,
+        vmax=1,
+        interpolation="nearest",
+    )
+    ax.set(
+        xlabel="position",
+        ylabel="pair",
+        yticks=range(len(frequencies)),
+        title="cos(position · frequency)",
+    )
+    fig.colorbar(im)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #0de88b1e
@@ -222,84 +337,119 @@ def _triangle(a: np.ndarray) -> np.ndarray:
     T, S = a.shape
     return np.where(np.arange(S) > np.arange(S - T, S)[:, None], np.nan, a)
 
+
 def _heat(ax, a, tokens, cmap, vmin, vmax, ticks=True, prompt=None):
     "One causal matrix with tokens on its axes."
     im = ax.imshow(_triangle(a), cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest")
     if ticks:
-        _token_ticks(ax.xaxis, tokens); _token_ticks(ax.yaxis, tokens[-len(a):])
+        _token_ticks(ax.xaxis, tokens)
+        _token_ticks(ax.yaxis, tokens[-len(a) :])
         ax.tick_params(axis="x", rotation=90)
-    else: ax.set(xticks=[], yticks=[])
+    else:
+        ax.set(xticks=[], yticks=[])
     if prompt:
         ax.axhline(prompt - 0.5 - (len(tokens) - len(a)), color="#CC3311", lw=0.8)
         ax.axvline(prompt - 0.5, color="#CC3311", lw=0.8)
     return im
 
+
 def attention_heads(
-    weights: np.ndarray,        # (n_heads, T, S) attention weights, or (T, S) of one head
-    tokens: list[str],          # S labels
+    weights: np.ndarray,  # (n_heads, T, S) attention weights, or (T, S) of one head
+    tokens: list[str],  # S labels
     prompt: int | None = None,  # how many tokens are the prompt: a red line follows them
     title: str = "",
-):                              # → figure
+):  # → figure
     "Who looks at whom: rows are queries, columns are keys."
     if weights.ndim == 2:
         fig, ax = _figure(6.6, 5.6)
-        fig.colorbar(_heat(ax, weights, tokens, WEIGHTS, 0, 1, prompt=prompt), shrink=0.7, label="weight")
+        fig.colorbar(
+            _heat(ax, weights, tokens, WEIGHTS, 0, 1, prompt=prompt), shrink=0.7, label="weight"
+        )
         ax.set(title=figure_text(title), xlabel="is looked at (key)", ylabel="looks (query)")
         return fig
-    columns = min(4, len(weights)); rows = -(-len(weights) // columns)
-    fig, axes = _figure(2.3 * columns, 2.5 * rows + 0.3, rows, columns, squeeze=False, layout="constrained")
-    for ax in axes.flat: ax.axis("off")
+    columns = min(4, len(weights))
+    rows = -(-len(weights) // columns)
+    fig, axes = _figure(
+        2.3 * columns, 2.5 * rows + 0.3, rows, columns, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat:
+        ax.axis("off")
     for h, ax in zip(range(len(weights)), axes.flat):
-        ax.axis("on"); _heat(ax, weights[h], tokens, WEIGHTS, 0, 1, ticks=False, prompt=prompt)
+        ax.axis("on")
+        _heat(ax, weights[h], tokens, WEIGHTS, 0, 1, ticks=False, prompt=prompt)
         ax.set_title(f"head {h}", size=10)
     fig.suptitle(figure_text(title))
     return fig
 
 # %% ../../nbs/50_plots.ipynb #886ab032
 def attention_steps(
-    scores: np.ndarray,   # (T, T) scaled scores of one head, before the mask
+    scores: np.ndarray,  # (T, T) scaled scores of one head, before the mask
     tokens: list[str],
-):                        # → figure
+):  # → figure
     "Scores, masked scores and weights side by side, each with its own scale."
     T = len(scores)
     masked = np.where(np.tri(T) > 0, scores, -np.inf)
-    exps = np.exp(masked - masked.max(-1, keepdims=True)); weights = exps / exps.sum(-1, keepdims=True)
+    exps = np.exp(masked - masked.max(-1, keepdims=True))
+    weights = exps / exps.sum(-1, keepdims=True)
     fig, axes = _figure(11, 4.3, 1, 3)
     limit, size = np.abs(scores).max(), 8 if T <= 16 else 5
-    panels = ((scores, "scores", SCORES, -limit),
-              (np.where(np.tri(T) > 0, scores, np.nan), "masked scores", SCORES, -limit),
-              (weights, "weights", WEIGHTS, 0))
+    panels = (
+        (scores, "scores", SCORES, -limit),
+        (np.where(np.tri(T) > 0, scores, np.nan), "masked scores", SCORES, -limit),
+        (weights, "weights", WEIGHTS, 0),
+    )
     for ax, (a, title, cmap, low) in zip(axes, panels):
-        im = ax.imshow(a if title == "scores" else _triangle(a), cmap=cmap,
-                       vmin=low, vmax=limit if low else 1)
-        for axis in ax.xaxis, ax.yaxis: _token_ticks(axis, tokens, size=size)
+        im = ax.imshow(
+            a if title == "scores" else _triangle(a), cmap=cmap, vmin=low, vmax=limit if low else 1
+        )
+        for axis in ax.xaxis, ax.yaxis:
+            _token_ticks(axis, tokens, size=size)
         ax.tick_params(axis="x", rotation=90)
-        ax.set_title(title); fig.colorbar(im, shrink=0.6)
-    axes[0].set(xlabel="key", ylabel="query"); fig.tight_layout()
+        ax.set_title(title)
+        fig.colorbar(im, shrink=0.6)
+    axes[0].set(xlabel="key", ylabel="query")
+    fig.tight_layout()
     return fig
 
 # %% ../../nbs/50_plots.ipynb #44e04c6a
 def head_wiring(
-    n_heads: int, n_kv_heads: int,
-):   # → figure
+    n_heads: int,
+    n_kv_heads: int,
+):  # → figure
     "Which key/value head each query head reads."
     kv_mul = n_heads // n_kv_heads
     fig, ax = _figure(0.9 * n_heads + 0.6, 1.8)
     for h in range(n_heads):
-        g = h // kv_mul; x = g * kv_mul + (kv_mul - 1) / 2
+        g = h // kv_mul
+        x = g * kv_mul + (kv_mul - 1) / 2
         ax.plot([h, x], [1, 0], color=SERIES[g % 7], lw=2, zorder=0)
-        ax.text(h, 1, f"q{h}", ha="center", va="center",
-                bbox=dict(boxstyle="circle", fc="white", ec="#555555"))
-        if h % kv_mul == 0: ax.text(x, 0, f"kv{g}", ha="center", va="center",
-                                    bbox=dict(boxstyle="circle", fc="white", ec=SERIES[g % 7]))
-    ax.set(xlim=(-0.6, n_heads - 0.4), ylim=(-0.5, 1.5)); ax.axis("off")
+        ax.text(
+            h,
+            1,
+            f"q{h}",
+            ha="center",
+            va="center",
+            bbox=dict(boxstyle="circle", fc="white", ec="#555555"),
+        )
+        if h % kv_mul == 0:
+            ax.text(
+                x,
+                0,
+                f"kv{g}",
+                ha="center",
+                va="center",
+                bbox=dict(boxstyle="circle", fc="white", ec=SERIES[g % 7]),
+            )
+    ax.set(xlim=(-0.6, n_heads - 0.4), ylim=(-0.5, 1.5))
+    ax.axis("off")
     return fig
 
+
 def cache_filling(
-    k: np.ndarray,            # (n_kv_heads, seq_len, head_size) keys of one layer, zeros where not filled
-    pos: int,                 # how many positions are filled
-    tokens: list[str],        # of the filled positions
-):                            # → figure
+    k: np.ndarray,  # (n_kv_heads, seq_len, head_size) keys of one layer, zeros where not filled
+    pos: int,  # how many positions are filled
+    tokens: list[str],  # of the filled positions
+):  # → figure
     "The keys of a cache, a row for each position: what is filled has colour, the rest is blank."
     rows = min(k.shape[1], max(pos + 6, 12))
     table = k.swapaxes(0, 1).reshape(k.shape[1], -1)[:rows].astype(float)
@@ -307,62 +457,86 @@ def cache_filling(
     table[pos:] = np.nan
     fig, ax = _figure(7, 0.17 * rows + 0.7)
     ax.imshow(table, cmap=MATRIX, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    for head in range(1, len(k)): ax.axvline(head * k.shape[2] - 0.5, color="black", lw=0.8)
+    for head in range(1, len(k)):
+        ax.axvline(head * k.shape[2] - 0.5, color="black", lw=0.8)
     _token_ticks(ax.yaxis, tokens[:pos])
-    ax.set(xlabel=f"keys of {len(k)} heads, {k.shape[2]} numbers each",
-           title=f"{pos} of {k.shape[1]} positions filled")
+    ax.set(
+        xlabel=f"keys of {len(k)} heads, {k.shape[2]} numbers each",
+        title=f"{pos} of {k.shape[1]} positions filled",
+    )
     return fig
 
 # %% ../../nbs/50_plots.ipynb #889bd4e9
 def residual_stream(
-    stream: np.ndarray,   # (n_layers + 1,) size of the stream: embedding, then after each block
-    att: np.ndarray,      # (n_layers,) size of what attention added
-    ffn: np.ndarray,      # (n_layers,) size of what the feed-forward network added
-):                        # → figure
+    stream: np.ndarray,  # (n_layers + 1,) size of the stream: embedding, then after each block
+    att: np.ndarray,  # (n_layers,) size of what attention added
+    ffn: np.ndarray,  # (n_layers,) size of what the feed-forward network added
+):  # → figure
     "How large the stream is, and how much each half of a block adds."
-    fig, ax = _figure(7, 2.8); n = len(att)
+    fig, ax = _figure(7, 2.8)
+    n = len(att)
     ax.plot(range(n + 1), stream, "o-", color=SERIES[0], label="residual stream")
     ax.plot(np.arange(n) + 0.33, att, "s", color=SERIES[1], label="added by attention")
     ax.plot(np.arange(n) + 0.67, ffn, "^", color=SERIES[2], label="added by feed-forward")
-    ax.set(xlabel="block", ylabel="root mean square", ylim=(0, None)); ax.legend(frameon=False); _plain(ax)
+    ax.set(xlabel="block", ylabel="root mean square", ylim=(0, None))
+    ax.legend(frameon=False)
+    _plain(ax)
     return fig
 
+
 def logit_lens(
-    probabilities: np.ndarray,       # (rows, T) how dark each cell is; the first row is drawn at the bottom
-    words: list[list[str]],          # rows × T: what stands in it
-    tokens: list[str],               # T labels of the columns
-    rows: list[str] | None = None,   # labels of the rows; None: embedding, block 0, block 1, …
+    # (rows, T) how dark each cell is; the first row is drawn at the bottom
+    probabilities: np.ndarray,
+    words: list[list[str]],  # rows × T: what stands in it
+    tokens: list[str],  # T labels of the columns
+    rows: list[str] | None = None,  # labels of the rows; None: embedding, block 0, block 1, …
     title: str = "the likeliest next token, by block",
-):                                   # → figure
+):  # → figure
     """Candidates for the next token as a table:
     what the model would say if it stopped after each block, for instance."""
     fig, ax = _figure(9, 0.42 * len(words) + 1)
     ax.imshow(probabilities, cmap=PROBABILITY, vmin=0, vmax=1.3, aspect="auto", origin="lower")
     for row, line in enumerate(words):
         for column, word in enumerate(line):
-            ax.text(column, row, figure_text(word, 24), ha="center", va="center", size=9 if len(tokens) < 10 else 8)
+            ax.text(
+                column,
+                row,
+                figure_text(word, 24),
+                ha="center",
+                va="center",
+                size=9 if len(tokens) < 10 else 8,
+            )
     ax.set_xticks(range(len(tokens)), _texts(tokens), size=10 if len(tokens) <= 10 else 8)
-    ax.set_yticks(range(len(words)), _texts(rows or ["embedding", *(f"block {i}" for i in range(len(words) - 1))]))
+    ax.set_yticks(
+        range(len(words)),
+        _texts(rows or ["embedding", *(f"block {i}" for i in range(len(words) - 1))]),
+    )
     ax.set(xlabel="after this token", title=figure_text(title))
     return fig
 
 # %% ../../nbs/50_plots.ipynb #adf29385
 def next_token_bars(
-    probabilities: np.ndarray,   # (n,) of the most probable tokens, in falling order
-    tokens: list[str],           # their labels
-    kept: int | None = None,     # how many are in the nucleus: the others are grey
+    probabilities: np.ndarray,  # (n,) of the most probable tokens, in falling order
+    tokens: list[str],  # their labels
+    kept: int | None = None,  # how many are in the nucleus: the others are grey
     title: str = "",
     xlabel: str = "probability",
-    ax=None,                     # draw here instead of in a figure of its own
-):                               # → figure
+    ax=None,  # draw here instead of in a figure of its own
+):  # → figure
     "Ranked bars of the likeliest next tokens; grey are those that top-p cuts."
     fig, ax = (ax.figure, ax) if ax is not None else _figure(6, 0.24 * len(tokens) + 0.9)
     kept = len(tokens) if kept is None else kept
-    ax.barh(range(len(tokens)), probabilities,
-            color=[SERIES[0] if i < kept else "#CCCCCC" for i in range(len(tokens))])
-    if kept < len(tokens): ax.axhline(kept - 0.5, color=SERIES[1], ls="--")
+    ax.barh(
+        range(len(tokens)),
+        probabilities,
+        color=[SERIES[0] if i < kept else "#CCCCCC" for i in range(len(tokens))],
+    )
+    if kept < len(tokens):
+        ax.axhline(kept - 0.5, color=SERIES[1], ls="--")
     ax.set_yticks(range(len(tokens)), _texts(tokens))
-    ax.invert_yaxis(); ax.set(xlabel=figure_text(xlabel), title=figure_text(title)); _plain(ax)
+    ax.invert_yaxis()
+    ax.set(xlabel=figure_text(xlabel), title=figure_text(title))
+    _plain(ax)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #4b4598e7
@@ -370,60 +544,91 @@ def _shortened(tokens: list[str], most: int) -> list[str]:
     "As many tokens as have `most` characters; the last one says if there were more."
     kept, left = [], most
     for token in tokens:
-        if len(token) > left: return [*kept, token[:left] + "…"]
+        if len(token) > left:
+            return [*kept, token[:left] + "…"]
         kept.append(token)
         left -= len(token)
     return kept
 
+
 def surprise_text(
-    tokens: list[str],        # pieces of the text, with real spaces
-    bits: np.ndarray,         # (n,) surprise of each, −log2 p
+    tokens: list[str],  # pieces of the text, with real spaces
+    bits: np.ndarray,  # (n,) surprise of each, −log2 p
     title: str = "",
-    width: int = 92,          # characters a line
-    most: float = 8,          # bits of the darkest colour
-):                            # → figure
+    width: int = 92,  # characters a line
+    most: float = 8,  # bits of the darkest colour
+):  # → figure
     "A text coloured by how surprised the model was at each token."
     tokens = _shortened(tokens, 20_000)
     places, x, y = [], 0, 0
     for token in tokens:
-        if token.startswith("\n") or x + len(token) > width: x, y = 0, y - 1
-        places.append((x, y)); x += len(token.strip("\n"))
+        if token.startswith("\n") or x + len(token) > width:
+            x, y = 0, y - 1
+        places.append((x, y))
+        x += len(token.strip("\n"))
     fig, ax = _figure(9, 0.27 * (1 - y) + 0.5)
     for token, b, (x, y) in zip(tokens, bits, places):
         text = token.strip("\n")
-        ax.barh(y, len(text), left=x, height=0.85, color=plt.get_cmap(SURPRISE)(min(1, b / most) * 0.75))
+        ax.barh(
+            y, len(text), left=x, height=0.85, color=plt.get_cmap(SURPRISE)(min(1, b / most) * 0.75)
+        )
         for i, c in enumerate(text):
-            ax.text(x + i + 0.5, y, figure_text(c, family="monospace"), family="monospace", size=8.5, ha="center", va="center")
+            ax.text(
+                x + i + 0.5,
+                y,
+                figure_text(c, family="monospace"),
+                family="monospace",
+                size=8.5,
+                ha="center",
+                va="center",
+            )
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.6, 0.6))
-    ax.set_title(figure_text(title), size=10); ax.axis("off")
+    ax.set_title(figure_text(title), size=10)
+    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #bbcf289d
 def roofline(
-    reached: dict[str, float],   # name → what was measured
-    roof: float,                 # the most that is possible
+    reached: dict[str, float],  # name → what was measured
+    roof: float,  # the most that is possible
     title: str = "",
-):                               # → figure
+):  # → figure
     "Bars below a line: what was measured, and the bound."
     fig, ax = _figure(7, 0.45 * len(reached) + 1)
     ax.barh(range(len(reached)), list(reached.values()), color=SERIES[0], height=0.6)
-    ax.axvline(roof, color=SERIES[1], ls="--"); ax.invert_yaxis()
+    ax.axvline(roof, color=SERIES[1], ls="--")
+    ax.invert_yaxis()
     ax.set_yticks(range(len(reached)), _texts(reached, 40))
     ax.text(roof, -0.62, f"bound: {roof:,.0f}", ha="center", va="bottom", color=SERIES[1], size=9)
-    for y, x in enumerate(reached.values()): ax.text(x, y, f" {x:,.0f}", va="center", size=9)
-    ax.set(xlim=(0, 1.15 * max(roof, *reached.values())), xlabel=figure_text(title)); _plain(ax)
+    for y, x in enumerate(reached.values()):
+        ax.text(x, y, f" {x:,.0f}", va="center", size=9)
+    ax.set(xlim=(0, 1.15 * max(roof, *reached.values())), xlabel=figure_text(title))
+    _plain(ax)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #9f162302
-def terminal(text: str, width: int = 100):   # → figure
+def terminal(text: str, width: int = 100):  # → figure
     "A terminal session as a picture: light text on a dark ground, long lines wrapped at `width`."
-    lines = [part.lstrip(" ") if n else part for line in text[:20_000].rstrip("\n").split("\n")[:400] for n, part in enumerate(
-             textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""])]
+    lines = [
+        part.lstrip(" ") if n else part
+        for line in text[:20_000].rstrip("\n").split("\n")[:400]
+        for n, part in enumerate(
+            textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""]
+        )
+    ]
     fig, ax = _figure(9, 0.19 * len(lines) + 0.3)
-    fig.patch.set_facecolor("#1E1E1E"); ax.set_position([0, 0, 1, 1])
+    fig.patch.set_facecolor("#1E1E1E")
+    ax.set_position([0, 0, 1, 1])
     for row, line in enumerate(lines):
-        ax.text(0.01, 1 - (row + 0.8) / (len(lines) + 0.6), figure_text(line, width, "monospace"), family="monospace", size=8.6,
-                color="#7FD17F" if line.startswith("$") else "#E6E6E6",
-                transform=ax.transAxes, va="center")
+        ax.text(
+            0.01,
+            1 - (row + 0.8) / (len(lines) + 0.6),
+            figure_text(line, width, "monospace"),
+            family="monospace",
+            size=8.6,
+            color="#7FD17F" if line.startswith("$") else "#E6E6E6",
+            transform=ax.transAxes,
+            va="center",
+        )
     ax.axis("off")
     return fig

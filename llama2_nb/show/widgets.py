@@ -39,76 +39,114 @@ from ..tokenizer import Tokenizer, TokenizerError
 
 # %% ../../nbs/51_widgets.ipynb #5544fe43
 def _sheet(body: str) -> str:
-    return ('<div style="background:#fff;color:#222;padding:10px;border-radius:6px;line-height:1.5;'
-            f'overflow-x:auto">{body}</div>')
+    return (
+        '<div style="background:#fff;color:#222;padding:10px;border-radius:6px;line-height:1.5;'
+        f'overflow-x:auto">{body}</div>'
+    )
+
 
 def _text(text: str, most: int = 1000, keep: str = "") -> str:
     "Text of others as a part of a page: no tags, and no control characters but those to keep."
     return html.escape(plots.plain(text, most, keep))
 
+
 def _svg(width: float, height: float, label: str, body: str) -> str:
-    return f'<svg width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">{body}</svg>'
+    return (
+        f'<svg width="{width}" height="{height}" role="img"'
+        f' aria-label="{html.escape(label)}">{body}</svg>'
+    )
+
 
 def _ink(color: str) -> str:
     "Black or white, whichever can be read on a colour."
     return "#fff" if np.dot(to_rgb(color), (0.3, 0.6, 0.1)) < 0.5 else "#222"
 
+
 def _chip(text: str, color: str = "#ffffff", below: str = "", chosen: bool = False) -> str:
     "A word in a box, something small under it; a frame if it is the chosen one."
     text = _text(text, 40).replace(" ", "&nbsp;") or "&nbsp;"
     small = f"<br><small>{_text(below, 40)}</small>" if below else ""
-    return ('<span style="display:inline-block;text-align:center;font-family:monospace;margin:1px;'
-            f'padding:1px 4px;background:{color};color:{_ink(color)};border-radius:4px;'
-            f'border:2px solid {"#CC3311" if chosen else "transparent"}">{text}{small}</span>')
+    return (
+        '<span style="display:inline-block;text-align:center;font-family:monospace;margin:1px;'
+        f"padding:1px 4px;background:{color};color:{_ink(color)};border-radius:4px;"
+        f'border:2px solid {"#CC3311" if chosen else "transparent"}">{text}{small}</span>'
+    )
 
-def _shade(cmap: str, x: float) -> str:   # x from 0 to 1 → "#rrggbb"
+
+def _shade(cmap: str, x: float) -> str:  # x from 0 to 1 → "#rrggbb"
     return to_hex(plt.get_cmap(cmap)(float(x)))
+
 
 def _pixels(a: np.ndarray, cmap: str, low: float, high: float, width: int, height: int) -> str:
     "An array as a picture, every number a rectangle; NaN is blank."
     png = io.BytesIO()
     plt.imsave(png, a, cmap=cmap, vmin=low, vmax=high, format="png")
-    return (f'<image href="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}" width="{width}" '
-            f'height="{height}" preserveAspectRatio="none" style="image-rendering:pixelated"/>')
+    return (
+        f'<image href="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"'
+        f' width="{width}" height="{height}" preserveAspectRatio="none"'
+        ' style="image-rendering:pixelated"/>'
+    )
 
 # %% ../../nbs/51_widgets.ipynb #21a0d002
-Model = Llama | str | os.PathLike | None   # what `Llama.load` takes, or what it gave
+Model = Llama | str | os.PathLike | None  # what `Llama.load` takes, or what it gave
 
-def open_llama(model: Model) -> Llama:   # None: the bundled model
+
+def open_llama(model: Model) -> Llama:  # None: the bundled model
     "A model to play with. Raises what `Llama.load` does."
     return model if isinstance(model, Llama) else Llama.load(model)
 
+
 def prompt_ids(llama: Llama, prompt: str) -> list[int]:
-    "A prompt's ids, with the token that begins a text if the vocabulary has one. Raises `ValueError`."
+    """A prompt's ids, with the token that begins a text if the vocabulary has one. Raises
+    `ValueError`.
+    """
     ids, seq_len = llama.tokenizer.encode(check_prompt(prompt)), llama.model.config.seq_len
-    if not ids: raise ValueError("prompt: expected some text, since this vocabulary has no token to begin with, found none")
-    if len(ids) > seq_len: raise ValueError(f"prompt: expected at most {seq_len} tokens (seq_len), found {len(ids)}")
+    if not ids:
+        raise ValueError(
+            "prompt: expected some text, since this vocabulary has no token to begin with, found"
+            " none"
+        )
+    if len(ids) > seq_len:
+        raise ValueError(f"prompt: expected at most {seq_len} tokens (seq_len), found {len(ids)}")
     return ids
 
-def token_labels(llama: Llama) -> list[str]:   # of all ids that the model may choose
+
+def token_labels(llama: Llama) -> list[str]:  # of all ids that the model may choose
     "A label for each token; a model may know more ids than its vocabulary has pieces."
     pieces, vocab_size = llama.tokenizer.pieces, llama.model.config.vocab_size
-    return [plots.label(piece) for piece in pieces] + [f"<unused{id}>" for id in range(len(pieces), vocab_size)]
+    return [plots.label(piece) for piece in pieces] + [
+        f"<unused{id}>" for id in range(len(pieces), vocab_size)
+    ]
 
 # %% ../../nbs/51_widgets.ipynb #d96ef03e
 class Worker:
     "Runs one iterator at a time on a thread of its own, and shows its error on a view."
 
     def __init__(self, view: widgets.HTML):
-        self.view, self._stop, self._thread, self._here = view, threading.Event(), None, threading.local()
+        self.view, self._stop, self._thread, self._here = (
+            view,
+            threading.Event(),
+            None,
+            threading.local(),
+        )
 
-    def start(self, steps: Iterator, patience: float = 0.1) -> None:   # seconds to wait for it
+    def start(self, steps: Iterator, patience: float = 0.1) -> None:  # seconds to wait for it
         "Run an iterator to its end or until `stop`; the one before is stopped first."
         self.stop()
         before, stop = self._thread, threading.Event()
+
         def run():
             self._here.working = True
-            if before: before.join()
+            if before:
+                before.join()
             try:
                 for _ in steps:
-                    if stop.is_set(): break
-                steps.close()   # now, and here: a generator's `finally` is part of its work
-            except (ValueError, MemoryError) as e: self.view.value = _error(e)
+                    if stop.is_set():
+                        break
+                steps.close()  # now, and here: a generator's `finally` is part of its work
+            except (ValueError, MemoryError) as e:
+                self.view.value = _error(e)
+
         self._stop, self._thread = stop, threading.Thread(target=run, daemon=True)
         self._thread.start()
         self._thread.join(patience)
@@ -119,29 +157,42 @@ class Worker:
 
     def wait(self) -> None:
         "Return when nothing runs any more."
-        if self._thread: self._thread.join()
+        if self._thread:
+            self._thread.join()
 
     def follow(self, control: widgets.Widget, work: Callable[[object], Iterator]) -> None:
-        "Start `work(value)` when a user changes a control; what the work itself changes starts nothing."
+        """Start `work(value)` when a user changes a control; what the work itself changes
+        starts nothing.
+        """
+
         def changed(change):
-            if not getattr(self._here, "working", False): self.start(work(change.new))
+            if not getattr(self._here, "working", False):
+                self.start(work(change.new))
+
         control.observe(changed, "value")
+
 
 def _error(e: Exception) -> str:
     return _sheet(f'<b role="alert">{_text(str(e) or type(e).__name__)}</b>')
 
 # %% ../../nbs/51_widgets.ipynb #7574c61c
-PAUSE = 0.05   # seconds between two pictures of a growing text: more would only keep the page busy
+PAUSE = 0.05  # seconds between two pictures of a growing text: more would only keep the page busy
+
 
 def _refreshing(steps: Iterable, refresh: Callable[[], None]) -> Iterator:
-    "Pass an iterator on; refresh the page now and then, and once more at the end, however it comes."
+    """Pass an iterator on; refresh the page now and then, and once more at the end, however it
+    comes.
+    """
     last = time.monotonic()
     try:
         for step in steps:
             if time.monotonic() - last > PAUSE:
-                refresh(); last = time.monotonic()
+                refresh()
+                last = time.monotonic()
             yield step
-    finally: refresh()
+    finally:
+        refresh()
+
 
 def _once(work: Callable[[], None]) -> Iterator:
     "A single piece of work as an iterator."
@@ -152,225 +203,347 @@ def _once(work: Callable[[], None]) -> Iterator:
 class Panel(widgets.VBox):
     "Controls by name, a view below them, and a picture for readers without a kernel."
 
-    def __init__(self, title: str,
-                 controls: dict[str, widgets.Widget],
-                 view: widgets.HTML,
-                 picture: Callable,                 # () → Matplotlib figure of the opening state
-                 worker: Worker | None = None):     # what it starts
+    def __init__(
+        self,
+        title: str,
+        controls: dict[str, widgets.Widget],
+        view: widgets.HTML,
+        picture: Callable,  # () → Matplotlib figure of the opening state
+        worker: Worker | None = None,
+    ):  # what it starts
         for control in controls.values():
             control.style.description_width = "initial"
-            if isinstance(control, widgets.Text): control.layout.width = "460px"
+            if isinstance(control, widgets.Text):
+                control.layout.width = "460px"
         bar = widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([bar, view])
         self.title, self.controls, self.view, self.picture = title, controls, view, picture
         self.worker = worker or Worker(view)
-        self.add_class(title.replace(" ", "-"))   # for a style sheet to find
+        self.add_class(title.replace(" ", "-"))  # for a style sheet to find
 
-    _ipython_display_ = None   # with ipywidgets 7, which Colab has, it would come before what follows
+    # with ipywidgets 7, which Colab has, it would come before what follows
+    _ipython_display_ = None
 
     def _repr_mimebundle_(self, **options):
         png = io.BytesIO()
         self.picture().savefig(png, format="png", bbox_inches="tight")
         live = dict(version_major=2, version_minor=0, model_id=self.model_id)
-        return {"application/vnd.jupyter.widget-view+json": live,
-                "text/plain": f"{self.title}: run this cell to use it",
-                "image/png": base64.b64encode(png.getvalue()).decode()}
+        return {
+            "application/vnd.jupyter.widget-view+json": live,
+            "text/plain": f"{self.title}: run this cell to use it",
+            "image/png": base64.b64encode(png.getvalue()).decode(),
+        }
+
 
 def _bind(view: widgets.HTML, compute: Callable[..., str], **controls: widgets.Widget) -> None:
-    "Show `compute` of the controls' values, now and after each change; if they make no sense, say why."
+    """Show `compute` of the controls' values, now and after each change; if they make no sense,
+    say why.
+    """
+
     def update(_=None):
-        try: view.value = _sheet(compute(**{name: c.value for name, c in controls.items()}))
-        except ValueError as e: view.value = _error(e)
-    for control in controls.values(): control.observe(update, "value")
+        try:
+            view.value = _sheet(compute(**{name: c.value for name, c in controls.items()}))
+        except ValueError as e:
+            view.value = _error(e)
+
+    for control in controls.values():
+        control.observe(update, "value")
     update()
 
 # %% ../../nbs/51_widgets.ipynb #acc08e2d
 def header_view(
-    header: bytes,   # the 28 bytes of a version 0 file
-    byte: int,       # the chosen one
-    flip: bool,      # read vocab_size with the other sign
-) -> str:            # HTML
+    header: bytes,  # the 28 bytes of a version 0 file
+    byte: int,  # the chosen one
+    flip: bool,  # read vocab_size with the other sign
+) -> str:  # HTML
     "The bytes by field, the chosen one explained, and where the tensors lie."
     values = list(struct.unpack("<7i", header))
-    if flip: values[5] = -values[5]
+    if flip:
+        values[5] = -values[5]
     data, field = struct.pack("<7i", *values), byte // 4
-    chips = "".join(_chip(f"{b:02x}", plots.SERIES[i // 4], chosen=i == byte) for i, b in enumerate(data))
-    raw = data[4 * field:4 * field + 4]
+    chips = "".join(
+        _chip(f"{b:02x}", plots.SERIES[i // 4], chosen=i == byte) for i, b in enumerate(data)
+    )
+    raw = data[4 * field : 4 * field + 4]
     worth = " + ".join(f"{b}·256<sup>{i}</sup>" for i, b in enumerate(raw))
-    if raw[3] > 127: worth += " − 256<sup>4</sup>"
-    return (f"<div>{chips}</div><p>Byte {byte} is byte {byte % 4} of <b>{fields(Config)[field].name}</b>: "
-            f"<code>{raw.hex(' ')}</code>, lowest first, {worth} = <b>{values[field]}</b>.</p>"
-            + _tensor_map(data))
+    if raw[3] > 127:
+        worth += " − 256<sup>4</sup>"
+    return (
+        f"<div>{chips}</div><p>Byte {byte} is byte {byte % 4} of"
+        f" <b>{fields(Config)[field].name}</b>: <code>{raw.hex(' ')}</code>, lowest first, {worth}"
+        f" = <b>{values[field]}</b>.</p>" + _tensor_map(data)
+    )
+
 
 def _tensor_map(header: bytes) -> str:
     "The tensors that follow a header, to scale; the classifier is red."
     h = parse_header(header)
-    spans = {name: (start, 4 * math.prod(shape)) for name, (start, shape) in tensor_offsets(h).items()}
+    spans = {
+        name: (start, 4 * math.prod(shape)) for name, (start, shape) in tensor_offsets(h).items()
+    }
     end = max(start + size for start, size in spans.values())
     classifier = "token_embedding_table" if h.config.shared_classifier else "wcls"
     colors = {name: plots.SOFT[i % 4] for i, name in enumerate(spans)} | {classifier: "#CC3311"}
-    bars = "".join(f'<rect x="{700 * start / end:.1f}" width="{700 * size / end:.1f}" height="24" '
-                   f'fill="{colors[name]}"><title>{name}</title></rect>'
-                   for name, (start, size) in spans.items())
-    return (f"<p>The classifier is <b>{classifier}</b>, {spans[classifier][1]:,} bytes from byte "
-            f"{spans[classifier][0]:,}; the tensors end at byte {end:,}.</p>"
-            + _svg(700, 24, "the tensors of the file", bars))
+    bars = "".join(
+        f'<rect x="{700 * start / end:.1f}" width="{700 * size / end:.1f}" height="24" '
+        f'fill="{colors[name]}"><title>{name}</title></rect>'
+        for name, (start, size) in spans.items()
+    )
+    return (
+        f"<p>The classifier is <b>{classifier}</b>, {spans[classifier][1]:,} bytes from byte "
+        f"{spans[classifier][0]:,}; the tensors end at byte {end:,}.</p>"
+        + _svg(700, 24, "the tensors of the file", bars)
+    )
 
 # %% ../../nbs/51_widgets.ipynb #65f64d42
 def byte_explorer(
-    path: Model = None,   # of a version 0 checkpoint; None: the bundled model
+    path: Model = None,  # of a version 0 checkpoint; None: the bundled model
 ) -> Panel:
     """Pick a byte of a header; flip the sign of vocab_size.
     Raises `CheckpointError`, or `ValueError` for another version."""
     path = path.path if isinstance(path, Llama) else path or embedded_model()
     if os.path.isdir(path):
-        raise ValueError(f"{path}: expected a llama2.c file of version 0, whose header can be shown, found a folder, whose "
-                         "shape is in its config.json; llama2-nb convert makes a file of one, if it can")
-    with Checkpoint.open(path) as ckpt: version = ckpt.header.version
-    if version: raise ValueError(f"{path}: expected a version 0 file, found version {version}")
-    with open(path, "rb") as f: header = f.read(28)
-    controls = dict(byte=widgets.IntSlider(20, 0, 27, description="byte"),
-                    flip=widgets.Checkbox(False, description="flip the sign of vocab_size"))
+        raise ValueError(
+            f"{path}: expected a llama2.c file of version 0, whose header can be shown, found a"
+            " folder, whose shape is in its config.json; llama2-nb convert makes a file of one, if"
+            " it can"
+        )
+    with Checkpoint.open(path) as ckpt:
+        version = ckpt.header.version
+    if version:
+        raise ValueError(f"{path}: expected a version 0 file, found version {version}")
+    with open(path, "rb") as f:
+        header = f.read(28)
+    controls = dict(
+        byte=widgets.IntSlider(20, 0, 27, description="byte"),
+        flip=widgets.Checkbox(False, description="flip the sign of vocab_size"),
+    )
     view = widgets.HTML()
     _bind(view, lambda byte, flip: header_view(header, byte, flip), **controls)
-    return Panel("byte explorer", controls, view, lambda: plots.hexdump(
-        header, [f.name for f in fields(Config)[:7]], list(struct.unpack("<7i", header))))
+    return Panel(
+        "byte explorer",
+        controls,
+        view,
+        lambda: plots.hexdump(
+            header, [f.name for f in fields(Config)[:7]], list(struct.unpack("<7i", header))
+        ),
+    )
 
 # %% ../../nbs/51_widgets.ipynb #f977efee
 def merge_states(
-    tokenizer: Tokenizer, text: str,
-) -> list[list[bytes]]:   # the pieces after 0, 1, 2, … merges; the last ones are the text's tokens
+    tokenizer: Tokenizer,
+    text: str,
+) -> list[list[bytes]]:  # the pieces after 0, 1, 2, … merges; the last ones are the text's tokens
     "Byte-pair encoding in slow motion."
-    unmerged = Tokenizer(tokenizer.pieces, [-math.inf] * tokenizer.vocab_size)   # no score, no merge
+    unmerged = Tokenizer(tokenizer.pieces, [-math.inf] * tokenizer.vocab_size)  # no score, no merge
     parts = [tokenizer.pieces[id] for id in unmerged.encode(text, bos=False)]
-    score = dict(zip(tokenizer.pieces[::-1], tokenizer.scores[::-1]))   # the lowest id of a piece counts
+    # the lowest id of a piece counts
+    score = dict(zip(tokenizer.pieces[::-1], tokenizer.scores[::-1]))
     states = [list(parts)]
-    while pairs := [(-score[a + b], i) for i, (a, b) in enumerate(zip(parts, parts[1:]))
-                    if score.get(a + b, -math.inf) > -1e10]:
+    while pairs := [
+        (-score[a + b], i)
+        for i, (a, b) in enumerate(zip(parts, parts[1:]))
+        if score.get(a + b, -math.inf) > -1e10
+    ]:
         _, i = min(pairs)
-        parts[i:i + 2] = [parts[i] + parts[i + 1]]
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
         states.append(list(parts))
     return states
 
+
 def _token_chips(labels: list[str], ids: list[int], chosen: int | None = None) -> str:
-    colors = ["#FFAABB" if plots.is_byte(label, id) else plots.SOFT[i % 3] for i, (label, id) in enumerate(zip(labels, ids))]
-    return "".join(_chip(label, color, str(id), chosen=i == chosen)
-                   for i, (label, id, color) in enumerate(zip(labels, ids, colors)))
+    colors = [
+        "#FFAABB" if plots.is_byte(label, id) else plots.SOFT[i % 3]
+        for i, (label, id) in enumerate(zip(labels, ids))
+    ]
+    return "".join(
+        _chip(label, color, str(id), chosen=i == chosen)
+        for i, (label, id, color) in enumerate(zip(labels, ids, colors))
+    )
+
 
 def merges_view(
-    states: list[list[bytes]],   # of `merge_states`
-    ids: dict[bytes, int],       # piece → id
-    step: int,                   # how many merges to show
-) -> str:                        # HTML
+    states: list[list[bytes]],  # of `merge_states`
+    ids: dict[bytes, int],  # piece → id
+    step: int,  # how many merges to show
+) -> str:  # HTML
     "The pieces after some merges."
     parts, before = states[step], states[max(0, step - 1)]
     new = next((i for i, (a, b) in enumerate(zip(parts, before)) if a != b), None)
     chips = _token_chips([plots.label(p) for p in parts], [ids[p] for p in parts], new)
     text = f"{len(parts)} pieces after {step} of {len(states) - 1} merges"
     if new is not None:
-        text += ": " + " + ".join(map(plots.label, before[new:new + 2])) + f" → {plots.label(parts[new])}"
+        text += (
+            ": "
+            + " + ".join(map(plots.label, before[new : new + 2]))
+            + f" → {plots.label(parts[new])}"
+        )
     return f"<div>{chips}</div><p>{_text(text)}</p>"
 
 # %% ../../nbs/51_widgets.ipynb #6aa93a21
-TEXT_LIMIT = 160   # characters of a text whose merges are shown
+TEXT_LIMIT = 160  # characters of a text whose merges are shown
 
-def open_vocabulary(model: Model | Tokenizer) -> tuple[Tokenizer, Tokenizer | None]:   # or others that are used like one
-    """The vocabulary of a model, of its path, or a path of its own; and, if its merges can be shown one by one,
-    what merges as `Tokenizer` does. Raises `CheckpointError` or `TokenizerError`."""
-    if hasattr(model, "pieces"): return model, model if isinstance(model, Tokenizer) else None
+
+# or others that are used like one
+def open_vocabulary(model: Model | Tokenizer) -> tuple[Tokenizer, Tokenizer | None]:
+    """The vocabulary of a model, of its path, or a path of its own; and, if its merges can be
+    shown one by one, what merges as `Tokenizer` does. Raises `CheckpointError` or
+    `TokenizerError`.
+    """
+    if hasattr(model, "pieces"):
+        return model, model if isinstance(model, Tokenizer) else None
     path = model.path if isinstance(model, Llama) else find_model(model)
     if path.is_dir() or path.suffix in (".json", ".model"):
-        from llama2_nb.formats import vocabularies as dialogue   # 41_vocabularies
+        from llama2_nb.formats import vocabularies as dialogue  # 41_vocabularies
         from llama2_nb.formats.huggingface import read_json
+
         tok = model.tokenizer if isinstance(model, Llama) else dialogue.open_vocabulary(path)
-        if isinstance(tok, Tokenizer): return tok, tok
+        if isinstance(tok, Tokenizer):
+            return tok, tok
         file = path / "tokenizer.json" if path.is_dir() else path
-        try: return tok, dialogue.from_json(read_json(file, dialogue.LIMIT))
-        except (TokenizerError, CheckpointError): return tok, None   # of another kind than Llama 2's
-    if isinstance(model, Llama): return open_vocabulary(model.tokenizer)
+        try:
+            return tok, dialogue.from_json(read_json(file, dialogue.LIMIT))
+        except (TokenizerError, CheckpointError):
+            return tok, None  # of another kind than Llama 2's
+    if isinstance(model, Llama):
+        return open_vocabulary(model.tokenizer)
     try:
-        with Checkpoint.open(path) as ckpt: tok = open_tokenizer(path, None, ckpt.config.vocab_size)
-    except CheckpointError: tok = Tokenizer.open(path)   # no model: a tokenizer.bin
+        with Checkpoint.open(path) as ckpt:
+            tok = open_tokenizer(path, None, ckpt.config.vocab_size)
+    except CheckpointError:
+        tok = Tokenizer.open(path)  # no model: a tokenizer.bin
     return tok, tok
 
-def tokens_view(labels: list[str], ids: list[int]) -> str:   # HTML
-    "The tokens of a text, for a vocabulary whose merges can't be shown."
-    return (f"<div>{_token_chips(labels, ids)}</div><p>{len(ids)} tokens. This vocabulary doesn't merge as "
-            "Llama 2's does: its merges aren't shown, only the tokens.</p>")
 
-def tokenizer_explorer(tokenizer: Model | Tokenizer, text: str = "the fox 🦊 played together") -> Panel:
-    """Type a text, and scrub through its merges; of a vocabulary of another kind than Llama 2's, see its tokens.
-    Takes a vocabulary, a model, or a path of either. Raises `CheckpointError`, `TokenizerError`, or `ValueError`."""
-    check_prompt(text, "text")   # what can't be opened with is refused
+def tokens_view(labels: list[str], ids: list[int]) -> str:  # HTML
+    "The tokens of a text, for a vocabulary whose merges can't be shown."
+    return (
+        f"<div>{_token_chips(labels, ids)}</div><p>{len(ids)} tokens. This vocabulary doesn't merge"
+        " as Llama 2's does: its merges aren't shown, only the tokens.</p>"
+    )
+
+
+def tokenizer_explorer(
+    tokenizer: Model | Tokenizer, text: str = "the fox 🦊 played together"
+) -> Panel:
+    """Type a text, and scrub through its merges; of a vocabulary of another kind than Llama
+    2's, see its tokens. Takes a vocabulary, a model, or a path of either. Raises
+    `CheckpointError`, `TokenizerError`, or `ValueError`.
+    """
+    check_prompt(text, "text")  # what can't be opened with is refused
     tok, merging = open_vocabulary(tokenizer)
-    id_of = {piece: id for id, piece in reversed(list(enumerate(merging.pieces if merging else [])))}
-    controls = dict(text=widgets.Text(text, description="text"),
-                    step=widgets.IntSlider(0, 0, 0, description="merges"))
+    id_of = {
+        piece: id for id, piece in reversed(list(enumerate(merging.pieces if merging else [])))
+    }
+    controls = dict(
+        text=widgets.Text(text, description="text"),
+        step=widgets.IntSlider(0, 0, 0, description="merges"),
+    )
     view, slider, now = widgets.HTML(), controls["step"], {}
+
     def cut(text: str) -> None:
         text = check_prompt(text, "text")[:TEXT_LIMIT]
         ids = tok.encode(text, bos=False)
         states = merge_states(merging, text) if merging else [[]]
-        if [id_of.get(part) for part in states[-1]] != ids: states = None   # it merges in another way
+        # it merges in another way
+        if [id_of.get(part) for part in states[-1]] != ids:
+            states = None
         now.update(ids=ids, labels=[plots.label(tok.pieces[id]) for id in ids], states=states)
+
     def read(_=None):
         now.clear()
-        try: cut(controls["text"].value)
-        except ValueError as e: view.value = _error(e); return
-        slider.max = slider.value = len(now["states"] or [[]]) - 1   # the tokens
+        try:
+            cut(controls["text"].value)
+        except ValueError as e:
+            view.value = _error(e)
+            return
+        slider.max = slider.value = len(now["states"] or [[]]) - 1  # the tokens
         slider.disabled = now["states"] is None
         scrub()
+
     def scrub(_=None):
-        if not now: return
+        if not now:
+            return
         states = now["states"]
-        view.value = _sheet(tokens_view(now["labels"], now["ids"]) if states is None else
-                            merges_view(states, id_of, min(slider.value, len(states) - 1)))
-    controls["text"].observe(read, "value"); slider.observe(scrub, "value")
+        view.value = _sheet(
+            tokens_view(now["labels"], now["ids"])
+            if states is None
+            else merges_view(states, id_of, min(slider.value, len(states) - 1))
+        )
+
+    controls["text"].observe(read, "value")
+    slider.observe(scrub, "value")
     read()
     opening = now["labels"], now["ids"]
     return Panel("tokenizer explorer", controls, view, lambda: plots.token_boxes(*opening))
 
 # %% ../../nbs/51_widgets.ipynb #8b536640
 def turned_dot(
-    q: np.ndarray, k: np.ndarray,   # (2,) one pair of a query and of a key, not turned yet
-    m: int, n: int,                 # their positions
-    frequency: float,               # radians per position
-) -> tuple[np.ndarray, float]:      # (2, 2) both turned, and their dot product
+    q: np.ndarray,
+    k: np.ndarray,  # (2,) one pair of a query and of a key, not turned yet
+    m: int,
+    n: int,  # their positions
+    frequency: float,  # radians per position
+) -> tuple[np.ndarray, float]:  # (2, 2) both turned, and their dot product
     "Turn a pair of a query and of a key, each to its position."
     cos, sin = rope_cos_sin([m, n], np.array([frequency], np.float32))
     turned = rotate(np.stack([q, k])[:, None].astype(np.float32), cos, sin)[:, 0]
     return turned, float(turned[0] @ turned[1])
 
+
 def rope_view(
-    q: np.ndarray, k: np.ndarray,   # (2,) a pair each
-    m: int, n: int,                 # their positions
-    frequency: float,               # radians per position
-) -> str:                           # HTML
+    q: np.ndarray,
+    k: np.ndarray,  # (2,) a pair each
+    m: int,
+    n: int,  # their positions
+    frequency: float,  # radians per position
+) -> str:  # HTML
     "Both arrows, before (pale) and after, and how the dot product runs over the distance."
+
     def arrow(v, color, width, name=""):
         x, y = 100 + 80 * v[0], 100 - 80 * v[1]
-        return (f'<line x1="100" y1="100" x2="{x:.1f}" y2="{y:.1f}" stroke="{color}" stroke-width="{width}"/>'
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width}" fill="{color}"/>'
-                f'<text x="{x + 6:.1f}" y="{y - 4:.1f}" fill="{color}">{name}</text>')
+        return (
+            f'<line x1="100" y1="100" x2="{x:.1f}" y2="{y:.1f}" stroke="{color}"'
+            f' stroke-width="{width}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="{width}"'
+            f' fill="{color}"/><text x="{x + 6:.1f}" y="{y - 4:.1f}" fill="{color}">{name}</text>'
+        )
+
     turned, dot = turned_dot(q, k, m, n, frequency)
-    arrows = (arrow(q, "#c6d3e3", 2) + arrow(k, "#f8cbd2", 2)
-              + arrow(turned[0], plots.SERIES[0], 4, "q") + arrow(turned[1], plots.SERIES[1], 4, "k"))
-    curve = " ".join(f"{164 + 2.4 * gap:.1f},{60 - 45 * turned_dot(q, k, gap + 64, 64, frequency)[1]:.1f}"
-                     for gap in range(-64, 65))
+    arrows = (
+        arrow(q, "#c6d3e3", 2)
+        + arrow(k, "#f8cbd2", 2)
+        + arrow(turned[0], plots.SERIES[0], 4, "q")
+        + arrow(turned[1], plots.SERIES[1], 4, "k")
+    )
+    curve = " ".join(
+        f"{164 + 2.4 * gap:.1f},{60 - 45 * turned_dot(q, k, gap + 64, 64, frequency)[1]:.1f}"
+        for gap in range(-64, 65)
+    )
     x = 164 + 2.4 * max(-64, min(64, m - n))
-    over = (f'<polyline points="{curve}" fill="none" stroke="#999"/>'
-            f'<circle cx="{x:.1f}" cy="{60 - 45 * dot:.1f}" r="5" fill="#CC3311"/>'
-            '<text x="50" y="125" font-size="12">q · k over the distance, −64 to 64</text>')
-    return (_svg(210, 200, "a query and a key as arrows", '<circle cx="100" cy="100" r="80" fill="none" '
-                 f'stroke="#ddd"/>{arrows}') + _svg(330, 130, "dot product over distance", over)
-            + f"<p>q turned by {m} · {frequency:.4g} = {m * frequency:.2f} rad, k by {n} · {frequency:.4g} = "
-              f"{n * frequency:.2f} rad; distance {m - n}; <b>q · k = {dot:.4f}</b></p>")
+    over = (
+        f'<polyline points="{curve}" fill="none" stroke="#999"/>'
+        f'<circle cx="{x:.1f}" cy="{60 - 45 * dot:.1f}" r="5" fill="#CC3311"/>'
+        '<text x="50" y="125" font-size="12">q · k over the distance, −64 to 64</text>'
+    )
+    return (
+        _svg(
+            210,
+            200,
+            "a query and a key as arrows",
+            f'<circle cx="100" cy="100" r="80" fill="none" stroke="#ddd"/>{arrows}',
+        )
+        + _svg(330, 130, "dot product over distance", over)
+        + f"<p>q turned by {m} · {frequency:.4g} = {m * frequency:.2f} rad, k by {n} ·"
+        f" {frequency:.4g} = {n * frequency:.2f} rad; distance {m - n}; <b>q · k ="
+        f" {dot:.4f}</b></p>"
+    )
 
 # %% ../../nbs/51_widgets.ipynb #aa429f64
-def rope_explorer(model: Model | int = 16,   # with the frequencies of a model; or the width of a head, with Llama 2's
-                  seq_len: int = 256) -> Panel:
+# with the frequencies of a model; or the width of a head, with Llama 2's
+def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
     "Move a query and a key through the positions, with or without a constant gap."
-    if isinstance(model, (int, np.integer)): frequencies = rope_frequencies(int(model))
+    if isinstance(model, (int, np.integer)):
+        frequencies = rope_frequencies(int(model))
     else:
         c = open_llama(model).model.config
         frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
@@ -380,76 +553,114 @@ def rope_explorer(model: Model | int = 16,   # with the frequencies of a model; 
     controls = dict(
         m=widgets.IntSlider(min(7, last), 0, last, description="position of q"),
         n=widgets.IntSlider(min(4, last), 0, last, description="position of k"),
-        frequency=widgets.SelectionSlider(options=options, index=min(1, len(options) - 1),
-                                          description="frequency"),
-        keep=widgets.Checkbox(False, description="keep the gap"))
+        frequency=widgets.SelectionSlider(
+            options=options, index=min(1, len(options) - 1), description="frequency"
+        ),
+        keep=widgets.Checkbox(False, description="keep the gap"),
+    )
     q, k, view = np.array([0.95, 0.2]), np.array([0.6, -0.75]), widgets.HTML()
+
     def follow(change):
         "The other slider keeps its distance; at an end of the range both stop."
-        if not controls["keep"].value or following: return
+        if not controls["keep"].value or following:
+            return
         other = controls["n" if change.owner is controls["m"] else "m"]
         gap = other.value - change.old
         following.append(True)
         other.value = max(0, min(last, change.new + gap))
         change.owner.value = other.value - gap
         following.clear()
+
     following = []
-    for name in "m", "n": controls[name].observe(follow, "value")
+    for name in "m", "n":
+        controls[name].observe(follow, "value")
     _bind(view, lambda m, n, frequency, keep: rope_view(q, k, m, n, frequency), **controls)
     at = controls["m"].value, controls["n"].value
     turned, _ = turned_dot(q, k, *at, controls["frequency"].value)
-    return Panel("RoPE explorer", controls, view, lambda: plots.rope_arrows([
-        ("as they were", [(*q, "q"), (*k, "k")]),
-        (f"turned to {at[0]} and {at[1]}", [(*turned[0], "q"), (*turned[1], "k")])]))
+    return Panel(
+        "RoPE explorer",
+        controls,
+        view,
+        lambda: plots.rope_arrows(
+            [
+                ("as they were", [(*q, "q"), (*k, "k")]),
+                (f"turned to {at[0]} and {at[1]}", [(*turned[0], "q"), (*turned[1], "k")]),
+            ]
+        ),
+    )
 
 # %% ../../nbs/51_widgets.ipynb #7c0f2f5e
 def head_scores(
-    q: np.ndarray,   # (T, n_heads, head_size) turned queries of a layer
-    k: np.ndarray,   # (T, n_kv_heads, head_size) turned keys
+    q: np.ndarray,  # (T, n_heads, head_size) turned queries of a layer
+    k: np.ndarray,  # (T, n_kv_heads, head_size) turned keys
     head: int,
-) -> np.ndarray:     # (T, T) scaled scores, those of the future too
+) -> np.ndarray:  # (T, T) scaled scores, those of the future too
     "How well each query of a head fits each key."
     kv_mul = q.shape[1] // k.shape[1]
     return q[:, head] @ k[:, head // kv_mul].T / np.float32(math.sqrt(q.shape[2]))
 
+
 def attention_table(scores: np.ndarray, mode: str) -> np.ndarray:
     "(T, T) scores as they are, masked, or as weights; NaN where nothing is seen."
     past = np.tri(len(scores), dtype=bool)
-    if mode == "weights": scores = softmax(np.where(past, scores, -np.inf))
+    if mode == "weights":
+        scores = softmax(np.where(past, scores, -np.inf))
     return scores if mode == "scores" else np.where(past, scores, np.nan)
 
 # %% ../../nbs/51_widgets.ipynb #d15d0255
 def attention_view(
-    scores: np.ndarray,    # (T, T) of one head
-    tokens: list[str],     # T labels
-    prompt: int,           # how many of them are the prompt
-    row: int,              # the chosen query
-    mode: str,             # "scores", "masked" or "weights"
-) -> str:                  # HTML
+    scores: np.ndarray,  # (T, T) of one head
+    tokens: list[str],  # T labels
+    prompt: int,  # how many of them are the prompt
+    row: int,  # the chosen query
+    mode: str,  # "scores", "masked" or "weights"
+) -> str:  # HTML
     "One head as a square, and the chosen token's row in numbers."
     T, table, limit = len(tokens), attention_table(scores, mode), float(np.abs(scores).max()) or 1.0
     cmap, low, high = (plots.WEIGHTS, 0, 1) if mode == "weights" else (plots.SCORES, -limit, limit)
     side = max(3, min(18, 480 // T))
     lines = []
     for i, token in enumerate(tokens):
-        best = [j for j in np.argsort(-np.nan_to_num(table[i], nan=-np.inf))[:4] if not np.isnan(table[i, j])]
+        best = [
+            j
+            for j in np.argsort(-np.nan_to_num(table[i], nan=-np.inf))[:4]
+            if not np.isnan(table[i, j])
+        ]
         tip = f"{token} looks at " + ", ".join(f"{tokens[j]} {table[i, j]:.2f}" for j in best)
-        name = (f'<text x="{side * T + 6}" y="{side * (i + 0.8)}" font-size="{min(11, side)}" '
-                f'font-family="monospace" fill="{"#222" if i < prompt else "#AA3377"}">'
-                f'{_text(token)}</text>') if side >= 8 else ""
-        lines.append(f'{name}<rect y="{side * i}" width="{side * T + 100}" height="{side}" fill="transparent" '
-                     f'stroke="{"#CC3311" if i == row else "none"}" stroke-width="2">'
-                     f'<title>{_text(tip)}</title></rect>')
-    chips = "".join(_chip(t, "#ffffff", "·") if np.isnan(x) else
-                    _chip(t, _shade(cmap, (x - low) / (high - low)), f"{x:.2f}", chosen=j == row)
-                    for j, (t, x) in enumerate(zip(tokens, table[row])))
-    return (_svg(side * T + 102, side * T + 2, f"{mode} of one head",
-                 _pixels(table, cmap, low, high, side * T, side * T) + "".join(lines))
-            + f"<p>{mode} in the row of <b>{_text(tokens[row])}</b>, position {row}:</p>"
-              f"<div>{chips}</div>")
+        name = (
+            f'<text x="{side * T + 6}" y="{side * (i + 0.8)}" font-size="{min(11, side)}" '
+            f'font-family="monospace" fill="{"#222" if i < prompt else "#AA3377"}">'
+            f"{_text(token)}</text>"
+            if side >= 8
+            else ""
+        )
+        lines.append(
+            f'{name}<rect y="{side * i}" width="{side * T + 100}" height="{side}"'
+            f' fill="transparent" stroke="{"#CC3311" if i == row else "none"}"'
+            f' stroke-width="2"><title>{_text(tip)}</title></rect>'
+        )
+    chips = "".join(
+        (
+            _chip(t, "#ffffff", "·")
+            if np.isnan(x)
+            else _chip(t, _shade(cmap, (x - low) / (high - low)), f"{x:.2f}", chosen=j == row)
+        )
+        for j, (t, x) in enumerate(zip(tokens, table[row]))
+    )
+    return (
+        _svg(
+            side * T + 102,
+            side * T + 2,
+            f"{mode} of one head",
+            _pixels(table, cmap, low, high, side * T, side * T) + "".join(lines),
+        )
+        + f"<p>{mode} in the row of <b>{_text(tokens[row])}</b>, position {row}:</p>"
+        f"<div>{chips}</div>"
+    )
 
 # %% ../../nbs/51_widgets.ipynb #26a61696
 LILY = "Once upon a time, there was a girl named Lily. She had a red kite. One day, Lily"
+
 
 def _attention_controls(c: Config, prompt: str, layer: int, head: int) -> dict[str, widgets.Widget]:
     controls = dict(
@@ -457,9 +668,12 @@ def _attention_controls(c: Config, prompt: str, layer: int, head: int) -> dict[s
         steps=widgets.IntSlider(6, 0, 40, description="tokens to write", continuous_update=False),
         layer=widgets.IntSlider(layer, 0, c.n_layers - 1, description="block"),
         head=widgets.IntSlider(head, 0, c.n_heads - 1, description="head"),
-        mode=widgets.ToggleButtons(options=["scores", "masked", "weights"], index=2, description="mode"),
+        mode=widgets.ToggleButtons(
+            options=["scores", "masked", "weights"], index=2, description="mode"
+        ),
         token=widgets.ToggleButtons(options=[("0", 0)], description="token"),
-        stop=widgets.Button(description="Stop"))
+        stop=widgets.Button(description="Stop"),
+    )
     controls["token"].style.button_width = "auto"
     return controls
 
@@ -467,60 +681,90 @@ def _attention_controls(c: Config, prompt: str, layer: int, head: int) -> dict[s
 def attention_explorer(llama: Model, prompt: str = LILY, layer: int = 0, head: int = 0) -> Panel:
     "Type a prompt, let the model go on, choose a head and a token."
     llama = open_llama(llama)
-    prompt_ids(llama, prompt)   # what can't be opened with is refused
+    prompt_ids(llama, prompt)  # what can't be opened with is refused
     labels = token_labels(llama)
     c, view, now = llama.model.config, widgets.HTML(), {}
     controls, worker = _attention_controls(c, prompt, layer, head), Worker(view)
+
     def draw(_=None):
-        if not now: return
+        if not now:
+            return
         q, k = (now["trace"][name][controls["layer"].value] for name in ("q_turned", "k_turned"))
         row = min(controls["token"].value or 0, len(now["tokens"]) - 1)
-        view.value = _sheet(attention_view(head_scores(q, k, controls["head"].value), now["tokens"],
-                                           now["prompt"], row, controls["mode"].value))
+        view.value = _sheet(
+            attention_view(
+                head_scores(q, k, controls["head"].value),
+                now["tokens"],
+                now["prompt"],
+                row,
+                controls["mode"].value,
+            )
+        )
+
     def write():
         text, steps = controls["prompt"].value, controls["steps"].value
         asked = prompt_ids(llama, text)
         prompt, first = len(asked), asked[:1]
-        ids = first if first == [llama.tokenizer.bos] else []   # which `tokens` leaves out
+        ids = first if first == [llama.tokenizer.bos] else []  # which `tokens` leaves out
         story = islice(llama.tokens(text, steps=0, temperature=0), prompt - len(ids) + steps)
-        def progress(): view.value = _sheet(f"<progress max={prompt + steps} value={len(ids)}></progress>")
+
+        def progress():
+            view.value = _sheet(f"<progress max={prompt + steps} value={len(ids)}></progress>")
+
         try:
-            for id in _refreshing(story, progress): ids.append(id); yield
-        finally:   # also when it is stopped: then with what there is
-            trace, ids = {}, ids[:c.seq_len] or first
+            for id in _refreshing(story, progress):
+                ids.append(id)
+                yield
+        finally:  # also when it is stopped: then with what there is
+            trace, ids = {}, ids[: c.seq_len] or first
             llama.model.forward(ids, llama.model.new_cache(), trace=trace)
             tokens = [labels[id] for id in ids]
             now.update(trace=trace, tokens=tokens, prompt=min(prompt, len(ids)))
             controls["token"].options = [(f"{i} {token}", i) for i, token in enumerate(tokens)]
-            controls["token"].value = now["prompt"] - 1; draw()
-    for name in "prompt", "steps": worker.follow(controls[name], lambda _: write())
-    for name in "layer", "head", "mode", "token": controls[name].observe(draw, "value")
+            controls["token"].value = now["prompt"] - 1
+            draw()
+
+    for name in "prompt", "steps":
+        worker.follow(controls[name], lambda _: write())
+    for name in "layer", "head", "mode", "token":
+        controls[name].observe(draw, "value")
     controls["stop"].on_click(lambda _: worker.stop())
-    worker.start(write()); worker.wait()
+    worker.start(write())
+    worker.wait()
     trace, *opening = now["trace"], now["tokens"], now["prompt"], f"block {layer}, head {head}"
-    return Panel("attention explorer", controls, view,
-                 lambda: plots.attention_heads(trace["att"][layer][head], *opening), worker)
+    return Panel(
+        "attention explorer",
+        controls,
+        view,
+        lambda: plots.attention_heads(trace["att"][layer][head], *opening),
+        worker,
+    )
 
 # %% ../../nbs/51_widgets.ipynb #95a60eff
 def draw_token(
-    logits: np.ndarray,   # (vocab_size,)
-    temperature: float, top_p: float,
-    coin: float,          # in [0, 1)
-) -> tuple[np.ndarray, np.ndarray, int]:   # probabilities, ids of the nucleus, the id drawn
+    logits: np.ndarray,  # (vocab_size,)
+    temperature: float,
+    top_p: float,
+    coin: float,  # in [0, 1)
+) -> tuple[np.ndarray, np.ndarray, int]:  # probabilities, ids of the nucleus, the id drawn
     "What the sampler does, with its steps in view; the nucleus begins with the likeliest token."
     order = np.argsort(-logits, kind="stable")
     if temperature == 0:
         return (np.arange(len(logits)) == order[0]).astype(np.float32), order[:1], int(order[0])
     p = softmax_sequential((logits / np.float32(temperature)).astype(np.float32))
-    if not 0 < top_p < 1: return p, order, sample_mult(p, np.float32(coin))
+    if not 0 < top_p < 1:
+        return p, order, sample_mult(p, np.float32(coin))
     return p, nucleus(p, top_p), sample_topp(p, top_p, np.float32(coin))
 
+
 def sampling_view(
-    logits: np.ndarray,   # (vocab_size,)
-    labels: list[str],    # of all tokens
-    temperature: float, top_p: float, coin: float,
-    n: int = 12,          # bars
-) -> str:                 # HTML
+    logits: np.ndarray,  # (vocab_size,)
+    labels: list[str],  # of all tokens
+    temperature: float,
+    top_p: float,
+    coin: float,
+    n: int = 12,  # bars
+) -> str:  # HTML
     "Bars of the likeliest tokens, the nucleus, the token drawn, and the formula with its numbers."
     p, kept, drawn = draw_token(logits, temperature, top_p, coin)
     order, inside = np.argsort(-logits, kind="stable")[:n], set(kept.tolist())
@@ -529,66 +773,104 @@ def sampling_view(
         f'<td>{logits[id]:.2f}</td><td style="width:420px">'
         f'<div style="width:{max(1, 400 * p[id]):.0f}px;height:14px;'
         f'background:{plots.SERIES[0] if id in inside else "#CCCCCC"}"></div></td><td>{p[id]:.4f}</td></tr>'
-        for id in order)
+        for id in order
+    )
     first, best = order[0], _text(labels[order[0]])
     z, top = logits[first], p[first]
-    formula = (f"temperature 0: the largest logit wins, {z:.2f}" if temperature == 0 else
-               f"p({best}) = exp({z:.2f} / {temperature:.2f}) / Σ exp(logit / {temperature:.2f}) = "
-               f"1 / {1 / top:.4g} = {top:.4f}")
-    return ('<table style="border-spacing:6px 0"><tr><th>token</th><th>logit</th><th></th>'
-            f"<th>probability</th></tr>{bars}</table><p>{formula}</p><p>{len(kept)} of {len(p)} tokens are in "
-            f"the nucleus and hold {p[kept].sum():.3f}; the coin {coin:.3f} falls on <b>{_text(labels[drawn])}</b>.</p>")
+    formula = (
+        f"temperature 0: the largest logit wins, {z:.2f}"
+        if temperature == 0
+        else (
+            f"p({best}) = exp({z:.2f} / {temperature:.2f}) / Σ exp(logit / {temperature:.2f}) = "
+            f"1 / {1 / top:.4g} = {top:.4f}"
+        )
+    )
+    return (
+        '<table style="border-spacing:6px'
+        f' 0"><tr><th>token</th><th>logit</th><th></th><th>probability</th></tr>{bars}</table><p>{formula}</p><p>{len(kept)}'
+        f" of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f}; the coin {coin:.3f}"
+        f" falls on <b>{_text(labels[drawn])}</b>.</p>"
+    )
 
 # %% ../../nbs/51_widgets.ipynb #c063932b
 def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a little") -> Panel:
     "Temperature, top-p and the coin, on the token after a prompt."
     llama = open_llama(llama)
-    prompt_ids(llama, prompt)   # what can't be opened with is refused
+    prompt_ids(llama, prompt)  # what can't be opened with is refused
     labels, view, now = token_labels(llama), widgets.HTML(), {}
     controls = dict(
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         temperature=widgets.FloatSlider(1.0, min=0, max=2, step=0.05, description="temperature"),
         top_p=widgets.FloatSlider(0.9, min=0, max=1, step=0.01, description="top-p"),
-        coin=widgets.FloatSlider(0.5, min=0, max=0.999, step=0.001, readout_format=".3f", description="coin"))
+        coin=widgets.FloatSlider(
+            0.5, min=0, max=0.999, step=0.001, readout_format=".3f", description="coin"
+        ),
+    )
     worker = Worker(view)
+
     def show(_=None):
-        if now: view.value = _sheet(sampling_view(now["logits"], labels, *(
-            controls[name].value for name in ("temperature", "top_p", "coin"))))
+        if now:
+            view.value = _sheet(
+                sampling_view(
+                    now["logits"],
+                    labels,
+                    *(controls[name].value for name in ("temperature", "top_p", "coin")),
+                )
+            )
+
     def read():
         ids = prompt_ids(llama, controls["prompt"].value)
         now["logits"] = llama.model.forward(ids, llama.model.new_cache(), last_only=True)[-1]
         show()
+
     worker.follow(controls["prompt"], lambda _: _once(read))
-    for name in "temperature", "top_p", "coin": controls[name].observe(show, "value")
-    worker.start(_once(read)); worker.wait()
+    for name in "temperature", "top_p", "coin":
+        controls[name].observe(show, "value")
+    worker.start(_once(read))
+    worker.wait()
     p, kept, _ = draw_token(now["logits"], 1.0, 0.9, 0.5)
     order = np.argsort(-p, kind="stable")[:12]
-    return Panel("sampling explorer", controls, view, lambda: plots.next_token_bars(
-        p[order], [labels[id] for id in order], min(len(kept), 12), f"after “{prompt}”"), worker)
+    return Panel(
+        "sampling explorer",
+        controls,
+        view,
+        lambda: plots.next_token_bars(
+            p[order], [labels[id] for id in order], min(len(kept), 12), f"after “{prompt}”"
+        ),
+        worker,
+    )
 
 # %% ../../nbs/51_widgets.ipynb #7d516e5c
 class Story:
-    "A text that grows at a cursor, a token at a time, and forks; earlier endings stay as texts of their own."
+    """A text that grows at a cursor, a token at a time, and forks; earlier endings stay as
+    texts of their own.
+    """
 
     def __init__(self, llama: Llama, prompt: str, sampler: Sampler):
         ids = prompt_ids(llama, prompt)
         self.llama, self.sampler, self.cache = llama, sampler, llama.model.new_cache()
-        p = softmax(llama.model.forward(ids, self.cache))             # (T, vocab_size)
+        p = softmax(llama.model.forward(ids, self.cache))  # (T, vocab_size)
         bits = [0.0, *-np.log2(np.maximum(p[range(len(ids) - 1), ids[1:]], 1e-30))]
-        self.texts, self.current, self.cursor = [list(zip(ids, bits))], 0, len(ids)   # (id, bits of surprise)
-        self._fed = ids                                               # what the cache holds
+        # (id, bits of surprise)
+        self.texts, self.current, self.cursor = [list(zip(ids, bits))], 0, len(ids)
+        self._fed = ids  # what the cache holds
 
     @property
-    def text(self) -> list[tuple[int, float]]: "The one that grows now."; return self.texts[self.current]
-    @property
-    def full(self) -> bool: "No place is left."; return self.cursor >= self.llama.model.config.seq_len
+    def text(self) -> list[tuple[int, float]]:
+        "The one that grows now."
+        return self.texts[self.current]
 
-    def probabilities(self) -> np.ndarray:   # (vocab_size,) of the token behind the cursor
+    @property
+    def full(self) -> bool:
+        "No place is left."
+        return self.cursor >= self.llama.model.config.seq_len
+
+    def probabilities(self) -> np.ndarray:  # (vocab_size,) of the token behind the cursor
         "Feed what the cache lacks: one token, usually."
-        ids = [id for id, _ in self.text[:self.cursor]]
+        ids = [id for id, _ in self.text[: self.cursor]]
         same = len(os.path.commonprefix([ids, self._fed]))
         self.cache.rewind(min(same, len(ids) - 1))
-        logits = self.llama.model.forward(ids[self.cache.pos:], self.cache, last_only=True)[-1]
+        logits = self.llama.model.forward(ids[self.cache.pos :], self.cache, last_only=True)[-1]
         self._fed, self.logits = ids, logits
         return softmax(logits)
 
@@ -596,9 +878,10 @@ class Story:
         "Write a token behind the cursor. Another one that stood there stays, in a text of its own."
         p = float(self.probabilities()[id])
         if self.cursor < len(self.text) and self.text[self.cursor][0] != id:
-            self.texts.append(self.text[:self.cursor])
+            self.texts.append(self.text[: self.cursor])
             self.current = len(self.texts) - 1
-        if self.cursor == len(self.text): self.text.append((id, -math.log2(max(p, 1e-30))))
+        if self.cursor == len(self.text):
+            self.text.append((id, -math.log2(max(p, 1e-30))))
         self.cursor += 1
 
     def write(self) -> Iterator[int]:
@@ -606,25 +889,34 @@ class Story:
         while not self.full:
             self.probabilities()
             id = self.sampler.sample(self.logits)
-            if id in self.llama.tokenizer.stops: return
-            self.put(id); yield id
+            if id in self.llama.tokenizer.stops:
+                return
+            self.put(id)
+            yield id
 
 # %% ../../nbs/51_widgets.ipynb #54d49669
-LINES = "\n\t"   # control characters that belong to a text
+LINES = "\n\t"  # control characters that belong to a text
+
 
 def story_view(
-    pieces: list[str],   # texts of the tokens
-    bits: list[float],   # surprise of each
-    cursor: int,         # those behind it are pale
-) -> str:                # HTML
+    pieces: list[str],  # texts of the tokens
+    bits: list[float],  # surprise of each
+    cursor: int,  # those behind it are pale
+) -> str:  # HTML
     "A text coloured by surprise, with a mark where the next token will stand."
-    spans = [f'<span title="{b:.1f} bits" style="background:{_shade(plots.SURPRISE, min(1, b / 8) * 0.75)};'
-             f'opacity:{1 if i < cursor else 0.35}">{_text(piece, keep=LINES)}</span>'
-             for i, (piece, b) in enumerate(zip(pieces, bits))]
+    spans = [
+        f'<span title="{b:.1f} bits"'
+        f' style="background:{_shade(plots.SURPRISE, min(1, b / 8) * 0.75)};'
+        f'opacity:{1 if i < cursor else 0.35}">{_text(piece, keep=LINES)}</span>'
+        for i, (piece, b) in enumerate(zip(pieces, bits))
+    ]
     spans.insert(cursor, '<b style="color:#CC3311">▏</b>')
     mean = sum(bits[1:]) / max(1, len(bits) - 1)
-    return (f'<div style="white-space:pre-wrap;font-family:monospace">{"".join(spans)}</div>'
-            f"<p>{len(bits)} tokens, {mean:.2f} bits a token</p>")
+    return (
+        f'<div style="white-space:pre-wrap;font-family:monospace">{"".join(spans)}</div>'
+        f"<p>{len(bits)} tokens, {mean:.2f} bits a token</p>"
+    )
+
 
 def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     "What each token adds to the text; unfinished characters appear where they end."
@@ -636,46 +928,67 @@ def _story_controls(prompt: str) -> dict[str, widgets.Widget]:
     controls = dict(
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         temperature=widgets.FloatSlider(0.8, min=0, max=2, step=0.05, description="temperature"),
-        step=widgets.Button(description="Next token"), write=widgets.Button(description="Write on"),
+        step=widgets.Button(description="Next token"),
+        write=widgets.Button(description="Write on"),
         stop=widgets.Button(description="Stop"),
         cursor=widgets.IntSlider(1, 1, 1, description="place"),
         text=widgets.Dropdown(options=[("1", 0)], description="text"),
-        next=widgets.ToggleButtons(options=[("–", None)], description="next token"))
+        next=widgets.ToggleButtons(options=[("–", None)], description="next token"),
+    )
     controls["next"].style.button_width = "auto"
     return controls
 
 # %% ../../nbs/51_widgets.ipynb #900e812a
-def story_stepper(llama: Model, prompt: str = "Once upon a time, there was a little", *,
-                  seed: int | None = None) -> Panel:   # None: from the time
+def story_stepper(
+    llama: Model, prompt: str = "Once upon a time, there was a little", *, seed: int | None = None
+) -> Panel:  # None: from the time
     "Write token by token, see the alternatives, force another, go back and branch."
     llama = open_llama(llama)
-    prompt_ids(llama, prompt)   # what can't be opened with is refused
+    prompt_ids(llama, prompt)  # what can't be opened with is refused
     controls, view, now = _story_controls(prompt), widgets.HTML(), {}
     worker, labels = Worker(view), token_labels(llama)
+
     def paint():
         ids, bits = zip(*now["story"].text)
         view.value = _sheet(story_view(_pieces(llama.tokenizer, ids), bits, now["story"].cursor))
+
     def show():
         "Bring the controls in step with the story, and draw it."
         story, cursor, text = now["story"], controls["cursor"], controls["text"]
-        cursor.max = len(story.text); cursor.value = story.cursor
-        text.options = [(str(i + 1), i) for i in range(len(story.texts))]; text.value = story.current
+        cursor.max = len(story.text)
+        cursor.value = story.cursor
+        text.options = [(str(i + 1), i) for i in range(len(story.texts))]
+        text.value = story.current
         p = np.zeros(0) if story.full else story.probabilities()
-        best = [int(id) for id in np.argsort(-p, kind="stable")[:8] if id not in llama.tokenizer.stops]
-        controls["next"].options = [("–", None)] + [(f"{labels[id]} {p[id]:.2f}", id) for id in best]
+        best = [
+            int(id) for id in np.argsort(-p, kind="stable")[:8] if id not in llama.tokenizer.stops
+        ]
+        controls["next"].options = [("–", None)] + [
+            (f"{labels[id]} {p[id]:.2f}", id) for id in best
+        ]
         paint()
+
     def begin(prompt):
-        now["story"] = Story(llama, prompt, Sampler(1.0, 0.9, seed)); show()
+        now["story"] = Story(llama, prompt, Sampler(1.0, 0.9, seed))
+        show()
         yield
+
     def write(limit=None):
         now["story"].sampler.temperature = np.float32(controls["temperature"].value)
-        try: yield from _refreshing(islice(now["story"].write(), limit), paint)
-        finally: show()
+        try:
+            yield from _refreshing(islice(now["story"].write(), limit), paint)
+        finally:
+            show()
+
     def change(**values):
-        vars(now["story"]).update(values); show()
+        vars(now["story"]).update(values)
+        show()
         yield
+
     def force(id):
-        if id is not None: yield now["story"].put(id), show()
+        if id is not None:
+            yield now["story"].put(id), show()
+
     worker.follow(controls["prompt"], begin)
     worker.follow(controls["cursor"], lambda place: change(cursor=place))
     worker.follow(controls["text"], lambda i: change(current=i, cursor=len(now["story"].texts[i])))
@@ -683,55 +996,98 @@ def story_stepper(llama: Model, prompt: str = "Once upon a time, there was a lit
     controls["step"].on_click(lambda _: worker.start(write(1)))
     controls["write"].on_click(lambda _: worker.start(write()))
     controls["stop"].on_click(lambda _: worker.stop())
-    worker.start(begin(prompt)); worker.wait()
+    worker.start(begin(prompt))
+    worker.wait()
     ids, bits = zip(*now["story"].text)
-    return Panel("story stepper", controls, view, lambda: plots.surprise_text(
-        _pieces(llama.tokenizer, ids), np.array(bits), "the prompt, by surprise"), worker)
+    return Panel(
+        "story stepper",
+        controls,
+        view,
+        lambda: plots.surprise_text(
+            _pieces(llama.tokenizer, ids), np.array(bits), "the prompt, by surprise"
+        ),
+        worker,
+    )
 
 # %% ../../nbs/51_widgets.ipynb #f59802e7
 def chat_view(
-    turns: list[tuple[str, str]],   # (who, what): "system", "you", "model", "refused"
-) -> str:                           # HTML
+    turns: list[tuple[str, str]],  # (who, what): "system", "you", "model", "refused"
+) -> str:  # HTML
     "A conversation as bubbles."
-    colors = dict(system=plots.SOFT[5], you=plots.SOFT[0], model=plots.SOFT[2], refused=plots.SOFT[4])
-    return "".join(
-        '<div style="margin:4px;padding:4px 10px;border-radius:8px;white-space:pre-wrap;'
-        f'background:{colors[who]};margin-{"left" if who == "you" else "right"}:15%">'
-        f'<small>{who}</small><br>{_text(text, 10**6, LINES)}</div>'
-        for who, text in turns) or "<p>Nothing was said yet.</p>"
+    colors = dict(
+        system=plots.SOFT[5], you=plots.SOFT[0], model=plots.SOFT[2], refused=plots.SOFT[4]
+    )
+    return (
+        "".join(
+            '<div style="margin:4px;padding:4px 10px;border-radius:8px;white-space:pre-wrap;'
+            f'background:{colors[who]};margin-{"left" if who == "you" else "right"}:15%">'
+            f"<small>{who}</small><br>{_text(text, 10**6, LINES)}</div>"
+            for who, text in turns
+        )
+        or "<p>Nothing was said yet.</p>"
+    )
 
 # %% ../../nbs/51_widgets.ipynb #97434a69
 QUESTION = "Tell me a story about a brave fox."
 
-def chat_box(llama: Model, system: str = "", *, temperature: float = 0.8, top_p: float = 0.9,
-             seed: int | None = None) -> Panel:   # None: from the time
-    "Talk with a model; its answer streams and can be stopped. The system prompt counts from the first message."
+
+def chat_box(
+    llama: Model,
+    system: str = "",
+    *,
+    temperature: float = 0.8,
+    top_p: float = 0.9,
+    seed: int | None = None,
+) -> Panel:  # None: from the time
+    """Talk with a model; its answer streams and can be stopped. The system prompt counts from
+    the first message.
+    """
     llama = open_llama(llama)
-    check_prompt(system, "system")   # what can't be opened with is refused
-    controls = dict(system=widgets.Text(system, description="system prompt", continuous_update=False),
-                    message=widgets.Text(QUESTION, description="message"),
-                    send=widgets.Button(description="Send"), stop=widgets.Button(description="Stop"),
-                    new=widgets.Button(description="New conversation"))
+    check_prompt(system, "system")  # what can't be opened with is refused
+    controls = dict(
+        system=widgets.Text(system, description="system prompt", continuous_update=False),
+        message=widgets.Text(QUESTION, description="message"),
+        send=widgets.Button(description="Send"),
+        stop=widgets.Button(description="Stop"),
+        new=widgets.Button(description="New conversation"),
+    )
     view, now = widgets.HTML(), {}
     worker = Worker(view)
-    def paint(turns): now["turns"] = turns; view.value = _sheet(chat_view(turns))
-    def begin(): now["chat"] = None; opening()
+
+    def paint(turns):
+        now["turns"] = turns
+        view.value = _sheet(chat_view(turns))
+
+    def begin():
+        now["chat"] = None
+        opening()
+
     def opening():
-        if now["chat"] is None: paint([("system", text)] if (text := controls["system"].value) else [])
+        if now["chat"] is None:
+            paint([("system", text)] if (text := controls["system"].value) else [])
+
     def say(text):
         try:
-            now["chat"] = now["chat"] or llama.chat(controls["system"].value, temperature=temperature,
-                                                    top_p=top_p, seed=seed)
+            now["chat"] = now["chat"] or llama.chat(
+                controls["system"].value, temperature=temperature, top_p=top_p, seed=seed
+            )
             answer = now["chat"].send(text)
-        except ValueError as e: return paint(now["turns"] + [("refused", str(e))])
+        except ValueError as e:
+            return paint(now["turns"] + [("refused", str(e))])
         turns, words = now["turns"] + [("you", text)], []
         controls["message"].value = ""
         for piece in _refreshing(answer, lambda: paint(turns + [("model", "".join(words))])):
-            words.append(piece); yield
+            words.append(piece)
+            yield
+
     def send(*_):
-        if text := controls["message"].value.strip(): worker.start(say(text), patience=0)
-    controls["send"].on_click(send)   # and the Enter key:
-    controls["message"].on_msg(lambda _, content, __: send() if content.get("event") == "submit" else None)
+        if text := controls["message"].value.strip():
+            worker.start(say(text), patience=0)
+
+    controls["send"].on_click(send)  # and the Enter key:
+    controls["message"].on_msg(
+        lambda _, content, __: send() if content.get("event") == "submit" else None
+    )
     controls["stop"].on_click(lambda _: worker.stop())
     controls["new"].on_click(lambda _: worker.start(_once(begin)))
     worker.follow(controls["system"], lambda _: _once(opening))
@@ -740,75 +1096,121 @@ def chat_box(llama: Model, system: str = "", *, temperature: float = 0.8, top_p:
 
 # %% ../../nbs/51_widgets.ipynb #e3deb6c1
 def cache_view(
-    keys: np.ndarray,      # (T, kv_dim) of one layer, all positions of the prompt
-    tokens: list[str],     # T labels
-    pos: int,              # positions that are filled
+    keys: np.ndarray,  # (T, kv_dim) of one layer, all positions of the prompt
+    tokens: list[str],  # T labels
+    pos: int,  # positions that are filled
     c: Config,
-) -> str:                  # HTML
+) -> str:  # HTML
     "The keys of one layer, row by row, and the bytes of the whole cache so far."
     T, (width, side) = len(tokens), (420, 16)
     table = np.where(np.arange(T)[:, None] < pos, keys, np.nan)
     limit = float(np.abs(keys).max()) or 1.0
-    names = "".join(f'<text x="{width + 6}" y="{side * (i + 0.8)}" font-size="11" font-family="monospace" '
-                    f'fill="{"#222" if i < pos else "#aaa"}">{_text(t)}</text>'
-                    for i, t in enumerate(tokens))
-    lines = "".join(f'<path d="M{width * h / c.n_kv_heads} 0V{side * T}" stroke="#222"/>'
-                    for h in range(1, c.n_kv_heads))
-    return (_svg(width + 110, side * T, "keys of the filled positions",
-                 _pixels(table, plots.MATRIX, -limit, limit, width, side * T) + lines + names)
-            + f"<p>keys and values · 4 bytes · {c.n_layers} blocks · {pos} positions · {c.kv_dim} numbers = "
-              f"<b>{kv_cache_bytes(c, pos):,} bytes</b>, of {kv_cache_bytes(c):,} when all {c.seq_len} "
-              "are filled</p>")
+    names = "".join(
+        f'<text x="{width + 6}" y="{side * (i + 0.8)}" font-size="11" font-family="monospace" '
+        f'fill="{"#222" if i < pos else "#aaa"}">{_text(t)}</text>'
+        for i, t in enumerate(tokens)
+    )
+    lines = "".join(
+        f'<path d="M{width * h / c.n_kv_heads} 0V{side * T}" stroke="#222"/>'
+        for h in range(1, c.n_kv_heads)
+    )
+    return (
+        _svg(
+            width + 110,
+            side * T,
+            "keys of the filled positions",
+            _pixels(table, plots.MATRIX, -limit, limit, width, side * T) + lines + names,
+        )
+        + f"<p>keys and values · 4 bytes · {c.n_layers} blocks · {pos} positions · {c.kv_dim}"
+        f" numbers = <b>{kv_cache_bytes(c, pos):,} bytes</b>, of {kv_cache_bytes(c):,} when all"
+        f" {c.seq_len} are filled</p>"
+    )
 
 # %% ../../nbs/51_widgets.ipynb #26aef9a8
-def memory_view(n_layers: int, dim: int, n_heads: int, n_kv_heads: int, seq_len: int,
-                head_dim: int = 0) -> str:   # 0: dim / n_heads
-    "HTML: the memory of a full cache for any header. Raises `CheckpointError` for one that can't be."
+def memory_view(
+    n_layers: int, dim: int, n_heads: int, n_kv_heads: int, seq_len: int, head_dim: int = 0
+) -> str:  # 0: dim / n_heads
+    """HTML: the memory of a full cache for any header. Raises `CheckpointError` for one that
+    can't be.
+    """
     c = Config(dim, 1, n_layers, n_heads, n_kv_heads, 1, seq_len, head_dim=head_dim or None)
     full, each = kv_cache_bytes(c), kv_cache_bytes(c, 1)
-    return (f"<p>2 · 4 bytes · {n_layers} blocks · {seq_len:,} positions · {c.kv_dim:,} numbers = "
-            f"<b>{full:,} bytes</b> ({full / 2**20:,.1f} MiB), {each:,} a position; with a key/value head "
-            f"for each query head {full * c.kv_mul:,} bytes</p>")
+    return (
+        f"<p>2 · 4 bytes · {n_layers} blocks · {seq_len:,} positions · {c.kv_dim:,} numbers ="
+        f" <b>{full:,} bytes</b> ({full / 2**20:,.1f} MiB), {each:,} a position; with a key/value"
+        f" head for each query head {full * c.kv_mul:,} bytes</p>"
+    )
 
 # %% ../../nbs/51_widgets.ipynb #6160d2cd
-SHAPES = {   # name → n_layers, dim, n_heads, n_kv_heads, seq_len, head_dim
-    "stories15M": (6, 288, 6, 6, 256, 0), "stories110M": (12, 768, 12, 12, 1024, 0),
-    "Llama 2 7B": (32, 4096, 32, 32, 4096, 0), "Llama 2 13B": (40, 5120, 40, 40, 4096, 0),
-    "Llama 2 70B": (80, 8192, 64, 8, 4096, 0)}
+SHAPES = {  # name → n_layers, dim, n_heads, n_kv_heads, seq_len, head_dim
+    "stories15M": (6, 288, 6, 6, 256, 0),
+    "stories110M": (12, 768, 12, 12, 1024, 0),
+    "Llama 2 7B": (32, 4096, 32, 32, 4096, 0),
+    "Llama 2 13B": (40, 5120, 40, 40, 4096, 0),
+    "Llama 2 70B": (80, 8192, 64, 8, 4096, 0),
+}
+
 
 def cache_explorer(llama: Model, prompt: str = LILY) -> Panel:
     "Step through a prompt and watch the cache fill; its memory for any header."
     llama = open_llama(llama)
-    prompt_ids(llama, prompt)   # what can't be opened with is refused
+    prompt_ids(llama, prompt)  # what can't be opened with is refused
     c, now, labels = llama.model.config, {}, token_labels(llama)
-    shapes = {"this model": (c.n_layers, c.dim, c.n_heads, c.n_kv_heads, c.seq_len, c.head_dim or 0)} | SHAPES
+    shapes = {
+        "this model": (c.n_layers, c.dim, c.n_heads, c.n_kv_heads, c.seq_len, c.head_dim or 0)
+    } | SHAPES
     names = "n_layers", "dim", "n_heads", "n_kv_heads", "seq_len", "head_dim"
     controls = dict(
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         pos=widgets.IntSlider(1, 0, 1, description="positions"),
         layer=widgets.IntSlider(0, 0, c.n_layers - 1, description="block"),
         shape=widgets.Dropdown(options=shapes, description="header"),
-        **{name: widgets.IntText(n, description=name, layout=widgets.Layout(width="150px"))
-           for name, n in zip(names, shapes["this model"])})
+        **{
+            name: widgets.IntText(n, description=name, layout=widgets.Layout(width="150px"))
+            for name, n in zip(names, shapes["this model"])
+        },
+    )
     memory, view = widgets.HTML(), widgets.HTML()
     worker = Worker(view)
+
     def show(_=None):
-        if now: view.value = _sheet(cache_view(now["keys"][controls["layer"].value], now["tokens"],
-                                               controls["pos"].value, c))
+        if now:
+            view.value = _sheet(
+                cache_view(
+                    now["keys"][controls["layer"].value], now["tokens"], controls["pos"].value, c
+                )
+            )
+
     def read():
         ids, cache = prompt_ids(llama, controls["prompt"].value), llama.model.new_cache()
         llama.model.forward(ids, cache, last_only=True)
-        now.update(keys=cache.k[:, :, :len(ids)].swapaxes(1, 2).reshape(c.n_layers, len(ids), c.kv_dim),
-                   tokens=[labels[id] for id in ids])
-        controls["pos"].max = len(ids); controls["pos"].value = min(4, len(ids)); show()
+        now.update(
+            keys=cache.k[:, :, : len(ids)].swapaxes(1, 2).reshape(c.n_layers, len(ids), c.kv_dim),
+            tokens=[labels[id] for id in ids],
+        )
+        controls["pos"].max = len(ids)
+        controls["pos"].value = min(4, len(ids))
+        show()
+
     worker.follow(controls["prompt"], lambda _: _once(read))
-    for name in "pos", "layer": controls[name].observe(show, "value")
+    for name in "pos", "layer":
+        controls[name].observe(show, "value")
+
     def fill(change):
-        for name, n in zip(names, change.new): controls[name].value = n
+        for name, n in zip(names, change.new):
+            controls[name].value = n
+
     controls["shape"].observe(fill, "value")
     _bind(memory, memory_view, **{name: controls[name] for name in names})
-    worker.start(_once(read)); worker.wait()
+    worker.start(_once(read))
+    worker.wait()
     keys = now["keys"][0].reshape(-1, c.n_kv_heads, c.head_size).swapaxes(0, 1)
-    panel = Panel("cache explorer", controls, view, lambda: plots.cache_filling(keys, 4, now["tokens"]), worker)
+    panel = Panel(
+        "cache explorer",
+        controls,
+        view,
+        lambda: plots.cache_filling(keys, 4, now["tokens"]),
+        worker,
+    )
     panel.memory, panel.children = memory, (*panel.children, memory)
     return panel

@@ -16,48 +16,72 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint import NORMS, Checkpoint, Weights, atomic_write, open_regular, tensor_offsets, tensor_order
+from llama2_nb.checkpoint import (
+    NORMS,
+    Checkpoint,
+    Weights,
+    atomic_write,
+    open_regular,
+    tensor_offsets,
+    tensor_order,
+)
 from ..config import CheckpointError, Config, Header, check_plain, pack_header
 
 # %% ../../nbs/34_int8.ipynb #d1ec248d
-LEVELS = 127                                  # the largest int8 that is used; −128 would have no partner
-HALF = np.nextafter(np.float32(0.5), np.float32(0))   # the largest float32 below one half
+LEVELS = 127  # the largest int8 that is used; −128 would have no partner
+HALF = np.nextafter(np.float32(0.5), np.float32(0))  # the largest float32 below one half
 
-def half_away(x: np.ndarray) -> np.ndarray:   # (...) float32 → (...) whole numbers
+
+def half_away(x: np.ndarray) -> np.ndarray:  # (...) float32 → (...) whole numbers
     "Round to the nearest, halves away from zero, as C's `round`."
     return np.trunc(x + np.copysign(HALF, x))
 
 # %% ../../nbs/34_int8.ipynb #6cb9dc8e
 def quantize(
-    x: np.ndarray,         # (..., n) float32, n a multiple of group_size
+    x: np.ndarray,  # (..., n) float32, n a multiple of group_size
     group_size: int,
-    round=np.rint,         # halves to even, as PyTorch and so llama2.c's exporter; or `half_away`
-) -> tuple[np.ndarray, np.ndarray]:   # (..., n) int8 and (..., n / group_size) float32 scales
-    "Q8_0: each group in steps of its largest value / 127. A group of zeros gets zeros and the scale 0."
+    round=np.rint,  # halves to even, as PyTorch and so llama2.c's exporter; or `half_away`
+) -> tuple[np.ndarray, np.ndarray]:  # (..., n) int8 and (..., n / group_size) float32 scales
+    """Q8_0: each group in steps of its largest value / 127. A group of zeros gets zeros and the
+    scale 0.
+    """
     groups = x.reshape(*x.shape[:-1], x.shape[-1] // group_size, group_size)
     scales = np.abs(groups).max(-1) / np.float32(LEVELS)
-    scales[scales < np.finfo(np.float32).tiny] = 0            # too small to divide by
+    scales[scales < np.finfo(np.float32).tiny] = 0  # too small to divide by
     steps, s = np.zeros_like(groups), scales[..., None]
-    np.divide(groups, s, out=steps, where=(s > 0) & (s < np.inf))   # NaN and infinity stay in the scale
+    # NaN and infinity stay in the scale
+    np.divide(groups, s, out=steps, where=(s > 0) & (s < np.inf))
     return round(steps).astype(np.int8).reshape(x.shape), scales
 
 # %% ../../nbs/34_int8.ipynb #5547182e
 @dataclass(frozen=True, eq=False)
 class Q8:
-    "A matrix, or one for each layer, as a version 2 file holds it. `x @ w.T` works as with an array."
-    q: np.ndarray              # (..., rows, columns) int8
-    scales: np.ndarray         # (..., rows * columns / group_size) float32
+    """A matrix, or one for each layer, as a version 2 file holds it. `x @ w.T` works as with an
+    array.
+    """
+
+    q: np.ndarray  # (..., rows, columns) int8
+    scales: np.ndarray  # (..., rows * columns / group_size) float32
     group_size: int
-    activations: str = "int8"  # what x becomes in x @ w.T: int8 in groups, too; "float32": it stays as it is
+    # what x becomes in x @ w.T: int8 in groups, too; "float32": it stays as it is
+    activations: str = "int8"
 
     @property
-    def shape(self) -> tuple[int, ...]: "As the array that it stands for."; return self.q.shape
-    @property
-    def nbytes(self) -> int: "Bytes, the scales' too."; return self.q.nbytes + self.scales.nbytes
-    @property
-    def T(self) -> "Transposed": "What stands at the right of `x @`."; return Transposed(self)
+    def shape(self) -> tuple[int, ...]:
+        "As the array that it stands for."
+        return self.q.shape
 
-    def dequantize(self) -> np.ndarray:   # (..., rows, columns) float32
+    @property
+    def nbytes(self) -> int:
+        "Bytes, the scales' too."
+        return self.q.nbytes + self.scales.nbytes
+
+    @property
+    def T(self) -> "Transposed":
+        "What stands at the right of `x @`."
+        return Transposed(self)
+
+    def dequantize(self) -> np.ndarray:  # (..., rows, columns) float32
         "The numbers that the int8 stand for."
         groups = self.q.reshape(*self.scales.shape, self.group_size)
         return (groups * self.scales[..., None]).reshape(self.shape)
@@ -67,97 +91,136 @@ class Q8:
         first, last = (row * self.shape[1] // self.group_size for row in (i, j))
         return replace(self, q=self.q[i:j], scales=self.scales[first:last])
 
-    def __getitem__(self, i):   # of a stack: the Q8 matrix of layer i; of a matrix: its rows i in float32
-        if self.q.ndim == 3: return replace(self, q=self.q[i], scales=self.scales[i])
-        places = np.asarray(i)[..., None] * self.shape[1] + np.arange(self.shape[1])   # in the matrix as one line
+    # of a stack: the Q8 matrix of layer i; of a matrix: its rows i in float32
+    def __getitem__(self, i):
+        if self.q.ndim == 3:
+            return replace(self, q=self.q[i], scales=self.scales[i])
+        # in the matrix as one line
+        places = np.asarray(i)[..., None] * self.shape[1] + np.arange(self.shape[1])
         return self.q[i] * self.scales[places // self.group_size]
 
 # %% ../../nbs/34_int8.ipynb #3d6fa06e
-def slice_q8(h: Header, data) -> Weights:   # data: all bytes of a version 2 file
-    "Its tensors as views: norms float32, matrices `Q8`. Raises `CheckpointError` if a scale is no number from 0 up."
+def slice_q8(h: Header, data) -> Weights:  # data: all bytes of a version 2 file
+    """Its tensors as views: norms float32, matrices `Q8`. Raises `CheckpointError` if a scale
+    is no number from 0 up.
+    """
     views = {}
     for name, (start, shape) in tensor_offsets(h).items():
-        if name in NORMS: views[name] = np.frombuffer(data, "<f4", prod(shape), start).reshape(shape); continue
+        if name in NORMS:
+            views[name] = np.frombuffer(data, "<f4", prod(shape), start).reshape(shape)
+            continue
         (*layers, rows, columns), groups = shape, prod(shape[-2:]) // h.group_size
-        far = [rows * columns + 4 * groups] * len(layers)   # bytes from one layer to the next
-        views[name] = Q8(np.ndarray(shape, np.int8, data, start, (*far, columns, 1)),
-                         np.ndarray((*layers, groups), "<f4", data, start + rows * columns, (*far, 4)), h.group_size)
+        far = [rows * columns + 4 * groups] * len(layers)  # bytes from one layer to the next
+        views[name] = Q8(
+            np.ndarray(shape, np.int8, data, start, (*far, columns, 1)),
+            np.ndarray((*layers, groups), "<f4", data, start + rows * columns, (*far, 4)),
+            h.group_size,
+        )
         check_scales(name, views[name].scales)
     return Weights(**{"wcls": views["token_embedding_table"]} | views)
 
+
 def check_scales(name: str, scales: np.ndarray) -> None:
     "Raise `CheckpointError` for scales that are negative, infinite or NaN."
-    if scales.view("<u4").max() < 0x7f800000: return        # their bits, read as integers, are in the same order
+    # their bits, read as integers, are in the same order
+    if scales.view("<u4").max() < 0x7F800000:
+        return
     first, wrong, rows = None, 0, scales.reshape(-1, scales.shape[-1])
-    for part in (row[i:i + 4096] for row in rows for i in range(0, row.size, 4096)):   # little memory, however many are wrong
+    # little memory, however many are wrong
+    for part in (row[i : i + 4096] for row in rows for i in range(0, row.size, 4096)):
         bad = part[~((part >= 0) & (part < np.inf))]
-        if bad.size: first, wrong = bad[0] if first is None else first, wrong + bad.size
+        if bad.size:
+            first, wrong = bad[0] if first is None else first, wrong + bad.size
     more = f" and {wrong - 1} more" if wrong > 1 else ""
-    if wrong: raise CheckpointError(f"scales of {name}: expected finite numbers from 0 up, found {first}{more}")
+    if wrong:
+        raise CheckpointError(
+            f"scales of {name}: expected finite numbers from 0 up, found {first}{more}"
+        )
 
 # %% ../../nbs/34_int8.ipynb #36e744cb
-def count_lowest(w: Weights) -> dict[str, int]:   # name → how many int8 are −128, if any
+def count_lowest(w: Weights) -> dict[str, int]:  # name → how many int8 are −128, if any
     "Look at every int8; no exporter writes a −128."
     matrices = {name: m for name, m in vars(w).items() if hasattr(m, "q")}
-    if w.wcls is w.token_embedding_table: matrices.pop("wcls", None)
-    counts = {name: sum(int(np.count_nonzero(part == -128)) for part in m.q) for name, m in matrices.items()}
+    if w.wcls is w.token_embedding_table:
+        matrices.pop("wcls", None)
+    counts = {
+        name: sum(int(np.count_nonzero(part == -128)) for part in m.q)
+        for name, m in matrices.items()
+    }
     return {name: n for name, n in counts.items() if n}
 
 # %% ../../nbs/34_int8.ipynb #60dd73ad
 def int8_product(
-    q: np.ndarray,   # (T, columns) int8 activations
-    s: np.ndarray,   # (T, columns / group_size) their scales
-    w: Q8,           # (rows, columns)
-) -> np.ndarray:     # (T, rows) float32
-    "Whole products, summed within each group, then both scales; the groups are added in order, as in C."
+    q: np.ndarray,  # (T, columns) int8 activations
+    s: np.ndarray,  # (T, columns / group_size) their scales
+    w: Q8,  # (rows, columns)
+) -> np.ndarray:  # (T, rows) float32
+    """Whole products, summed within each group, then both scales; the groups are added in
+    order, as in C.
+    """
     size, groups = w.group_size, s.shape[1]
-    exact = np.float32 if size * 128 * LEVELS <= 2**24 else np.float64   # holds every sum of a group
+    exact = np.float32 if size * 128 * LEVELS <= 2**24 else np.float64  # holds every sum of a group
     q, weights, scales = q.astype(exact), w.q.astype(exact), w.scales.reshape(-1, groups)
     out = np.zeros((len(q), len(weights)), np.float32)
     for g in range(groups):
         columns = slice(g * size, (g + 1) * size)
-        sums = q[:, columns] @ weights[:, columns].T                     # (T, rows)
+        sums = q[:, columns] @ weights[:, columns].T  # (T, rows)
         out += sums.astype(np.float32, copy=False) * scales[:, g] * s[:, g, None]
     return out
 
 # %% ../../nbs/34_int8.ipynb #039102b2
-BLOCK = 2**18   # so many weights are floats at the same time
+BLOCK = 2**18  # so many weights are floats at the same time
+
 
 @dataclass(frozen=True, eq=False)
 class Transposed:
     "`w.T` of a Q8 matrix: what may stand on the right of `x @`."
-    w: Q8
-    __array_ufunc__ = None   # NumPy leaves `x @ w.T` to the method below
 
-    def __rmatmul__(self, x: np.ndarray) -> np.ndarray:   # (T, columns) float32 → (T, rows) float32
+    w: Q8
+    __array_ufunc__ = None  # NumPy leaves `x @ w.T` to the method below
+
+    def __rmatmul__(self, x: np.ndarray) -> np.ndarray:  # (T, columns) float32 → (T, rows) float32
         w, (rows, columns) = self.w, self.w.shape
-        if x.ndim != 2 or x.shape[1] != columns: raise ValueError(f"x: expected shape (T, {columns}), found {x.shape}")
-        if w.activations == "float32" or columns % w.group_size: product = lambda part: x @ part.dequantize().T
+        if x.ndim != 2 or x.shape[1] != columns:
+            raise ValueError(f"x: expected shape (T, {columns}), found {x.shape}")
+        if w.activations == "float32" or columns % w.group_size:
+            product = lambda part: x @ part.dequantize().T
         else:
             q, s = quantize(x, w.group_size, half_away)
             product = lambda part: int8_product(q, s, part)
-        whole = w.group_size // gcd(w.group_size, columns)   # rows after which a group ends with the row
+        # rows after which a group ends with the row
+        whole = w.group_size // gcd(w.group_size, columns)
         out, step = np.empty((len(x), rows), np.float32), max(1, BLOCK // columns // whole) * whole
-        for i in range(0, rows, step): out[:, i:i + step] = product(w.part(i, min(i + step, rows)))
+        for i in range(0, rows, step):
+            out[:, i : i + step] = product(w.part(i, min(i + step, rows)))
         return out
 
 # %% ../../nbs/34_int8.ipynb #7055398d
 def weight_only(w: Weights) -> Weights:
     "The same int8 weights, for activations that stay float32."
-    return Weights(**{name: replace(m, activations="float32") if hasattr(m, "q") else m for name, m in vars(w).items()})
+    return Weights(
+        **{
+            name: replace(m, activations="float32") if hasattr(m, "q") else m
+            for name, m in vars(w).items()
+        }
+    )
 
 # %% ../../nbs/34_int8.ipynb #c6fcdac4
-def fit_group_size(c: Config, wanted: int = 64) -> int:   # the largest that `wanted` can become
+def fit_group_size(c: Config, wanted: int = 64) -> int:  # the largest that `wanted` can become
     "A divisor of every row: of dim, and of hidden_dim, on which runq.c stumbles."
-    if wanted < 1: raise ValueError(f"group_size: expected a whole number from 1 up, found {wanted}")
+    if wanted < 1:
+        raise ValueError(f"group_size: expected a whole number from 1 up, found {wanted}")
     return gcd(wanted, c.dim, c.hidden_dim)
 
 # %% ../../nbs/34_int8.ipynb #e9dd4149
 def check_target(src: str | os.PathLike, dst: str | os.PathLike) -> None:
     "Raise `CheckpointError` unless `dst` is a file, or none yet, and not the source."
-    try: Path(dst).resolve()
-    except (OSError, RuntimeError): raise CheckpointError(f"{dst}: expected a file, found links in a loop") from None
-    except ValueError: pass   # a NUL in the name: who writes says so
+    try:
+        Path(dst).resolve()
+    except (OSError, RuntimeError):
+        raise CheckpointError(f"{dst}: expected a file, found links in a loop") from None
+    except ValueError:
+        pass  # a NUL in the name: who writes says so
     if os.path.exists(dst):
         open_regular(dst, CheckpointError).close()
         if os.path.exists(src) and os.path.samefile(src, dst):
@@ -167,72 +230,104 @@ def check_target(src: str | os.PathLike, dst: str | os.PathLike) -> None:
 @dataclass(frozen=True)
 class TensorError:
     "How far a tensor's int8 are from what they stand for."
+
     name: str
-    largest: float     # the largest |error|
-    rms: float         # root mean square of the errors
-    relative: float    # the same, divided by that of the weights
-    in_scales: float   # the largest |error| / scale: one half, and what float32 rounds
+    largest: float  # the largest |error|
+    rms: float  # root mean square of the errors
+    relative: float  # the same, divided by that of the weights
+    in_scales: float  # the largest |error| / scale: one half, and what float32 rounds
 
     @classmethod
     def of(cls, name: str, n: int, seen: np.ndarray) -> "TensorError":
         "From what `write_q8` has seen, a row a matrix, of n numbers in all."
         squares, weights = seen[:, 1].sum(), seen[:, 2].sum()
-        return cls(name, float(seen[:, 0].max()), float((squares / n) ** 0.5),
-                   float((squares / weights) ** 0.5) if weights else 0.0, float(seen[:, 3].max()))
+        return cls(
+            name,
+            float(seen[:, 0].max()),
+            float((squares / n) ** 0.5),
+            float((squares / weights) ** 0.5) if weights else 0.0,
+            float(seen[:, 3].max()),
+        )
 
 # %% ../../nbs/34_int8.ipynb #d103dc20
 def finite(name: str, a: np.ndarray) -> np.ndarray:
     "The same array. Raises `CheckpointError` if it holds NaN or infinity."
-    if not np.isfinite(a).all(): raise CheckpointError(f"{name}: expected finite weights, found NaN or infinity")
+    if not np.isfinite(a).all():
+        raise CheckpointError(f"{name}: expected finite weights, found NaN or infinity")
     return a
 
 # %% ../../nbs/34_int8.ipynb #ae04ef27
 def write_q8(
-    f, name: str,         # a binary file, and what errors call the tensor
-    matrix: np.ndarray | Iterable[np.ndarray],   # (rows, columns) float32, or its parts, of whole groups
+    f,
+    name: str,  # a binary file, and what errors call the tensor
+    # (rows, columns) float32, or its parts, of whole groups
+    matrix: np.ndarray | Iterable[np.ndarray],
     group_size: int,
-) -> np.ndarray:          # (4,)
-    """Write a float32 matrix as its int8, then its scales, a block at a time. Gives the largest |error|, the sums
-    of the squares of errors and weights, and the largest |error| / scale. Raises `CheckpointError` for NaN and infinity."""
+) -> np.ndarray:  # (4,)
+    """Write a float32 matrix as its int8, then its scales, a block at a time. Gives the largest
+    |error|, the sums of the squares of errors and weights, and the largest |error| / scale.
+    Raises `CheckpointError` for NaN and infinity.
+    """
     step, kept, seen = max(1, BLOCK // group_size) * group_size, [], np.zeros(4)
     parts = (part.reshape(-1) for part in ([matrix] if isinstance(matrix, np.ndarray) else matrix))
-    for w in (flat[i:i + step].reshape(-1, group_size) for flat in parts for i in range(0, flat.size, step)):
+    for w in (
+        flat[i : i + step].reshape(-1, group_size)
+        for flat in parts
+        for i in range(0, flat.size, step)
+    ):
         q, scales = quantize(w, group_size)
-        f.write(q.data); kept.append(finite(name, scales))
+        f.write(q.data)
+        kept.append(finite(name, scales))
         error = np.abs(q * scales - w)
         in_scales = np.divide(error, scales, out=np.zeros_like(error), where=scales > 0)
-        seen = np.array([max(seen[0], error.max()), seen[1] + np.square(error).sum(dtype=float),
-                         seen[2] + np.square(w).sum(dtype=float), max(seen[3], in_scales.max())])
+        seen = np.array(
+            [
+                max(seen[0], error.max()),
+                seen[1] + np.square(error).sum(dtype=float),
+                seen[2] + np.square(w).sum(dtype=float),
+                max(seen[3], in_scales.max()),
+            ]
+        )
     f.write(np.concatenate(kept).astype("<f4", copy=False).data)
     return seen
 
 # %% ../../nbs/34_int8.ipynb #3cb2ede9
-def open_floats(src: str | os.PathLike):   # → what has a config and weights
+def open_floats(src: str | os.PathLike):  # → what has a config and weights
     "A checkpoint of version 0 or 1, or a folder of Hugging Face or Meta. Raises `CheckpointError`."
     if os.path.isdir(src):
-        from llama2_nb.formats.huggingface import open_any   # chapter 40
+        from llama2_nb.formats.huggingface import open_any  # chapter 40
+
         return open_any(src)
     ckpt = Checkpoint.open(src)
-    if ckpt.header.version != 2: return ckpt
+    if ckpt.header.version != 2:
+        return ckpt
     ckpt.close()
-    raise CheckpointError(f"{src}: expected float32 weights (version 0 or 1), found int8 (version 2)")
+    raise CheckpointError(
+        f"{src}: expected float32 weights (version 0 or 1), found int8 (version 2)"
+    )
 
-def matrices(w: Weights, name: str, c: Config):   # yields what `write_q8` takes
+
+def matrices(w: Weights, name: str, c: Config):  # yields what `write_q8` takes
     "A tensor, one layer after the other, in llama2.c's order."
     tensor = getattr(w, name)
     if isinstance(tensor, np.ndarray):
         yield from tensor.reshape(-1, *tensor.shape[-2:])
         return
-    from llama2_nb.formats.huggingface import blocks   # chapter 40: of a folder
-    for layer in range(c.n_layers) if isinstance(tensor, tuple) else [None]: yield blocks(w, name, layer, c)
+    from llama2_nb.formats.huggingface import blocks  # chapter 40: of a folder
+
+    for layer in range(c.n_layers) if isinstance(tensor, tuple) else [None]:
+        yield blocks(w, name, layer, c)
+
 
 def quantize_checkpoint(
-    src: str | os.PathLike,           # a checkpoint of version 0 or 1, or a folder
-    dst: str | os.PathLike,           # the file to write, of version 2
-    group_size: int = 64,             # becomes smaller if it doesn't divide every row
-    progress: Callable[[int], object] = lambda n: None,   # is told how many more numbers are done
+    src: str | os.PathLike,  # a checkpoint of version 0 or 1, or a folder
+    dst: str | os.PathLike,  # the file to write, of version 2
+    group_size: int = 64,  # becomes smaller if it doesn't divide every row
+    progress: Callable[[int], object] = lambda n: None,  # is told how many more numbers are done
 ) -> tuple[Header, list[TensorError]]:
-    "Write a model with int8 weights, a matrix after the other. Raises `CheckpointError` for what can't be."
+    """Write a model with int8 weights, a matrix after the other. Raises `CheckpointError` for
+    what can't be.
+    """
     check_target(src, dst)
     with open_floats(src) as source:
         c, w, errors = source.config, source.weights, []
@@ -251,8 +346,12 @@ def quantize_checkpoint(
                         seen.append(write_q8(f, name, matrix, h.group_size))
                         progress(prod(shape[-2:]))
                     errors.append(TensorError.of(name, prod(shape), np.array(seen)))
-        except CheckpointError as e: raise CheckpointError(f"{src}: {e}") from None
+        except CheckpointError as e:
+            raise CheckpointError(f"{src}: {e}") from None
         except (OSError, ValueError) as e:
-            if str(e).startswith("group_size"): raise
-            raise CheckpointError(f"{dst}: can't be written: {getattr(e, 'strerror', None) or e}") from None
+            if str(e).startswith("group_size"):
+                raise
+            raise CheckpointError(
+                f"{dst}: can't be written: {getattr(e, 'strerror', None) or e}"
+            ) from None
     return h, errors

@@ -18,32 +18,32 @@ from ..transformer import run_blocks
 
 # %% ../../nbs/21_backprop.ipynb #2ab6a29d
 def linear_backward(
-    x: np.ndarray,    # (N, n_in) rows that went in
-    w: np.ndarray,    # (n_out, n_in)
-    dy: np.ndarray,   # (N, n_out) gradient of the loss with respect to x @ w.T
-) -> tuple[np.ndarray, np.ndarray]:   # (N, n_in) with respect to x, (n_out, n_in) with respect to w
+    x: np.ndarray,  # (N, n_in) rows that went in
+    w: np.ndarray,  # (n_out, n_in)
+    dy: np.ndarray,  # (N, n_out) gradient of the loss with respect to x @ w.T
+) -> tuple[np.ndarray, np.ndarray]:  # (N, n_in) with respect to x, (n_out, n_in) with respect to w
     "The way back through `x @ w.T`."
     return dy @ w, dy.T @ x
 
 # %% ../../nbs/21_backprop.ipynb #64069757
 def rmsnorm_backward(
-    x: np.ndarray,        # (N, dim) rows that went in
-    weight: np.ndarray,   # (dim,) gain
-    dy: np.ndarray,       # (N, dim) with respect to rmsnorm(x, weight)
+    x: np.ndarray,  # (N, dim) rows that went in
+    weight: np.ndarray,  # (dim,) gain
+    dy: np.ndarray,  # (N, dim) with respect to rmsnorm(x, weight)
     eps: float = 1e-5,
-) -> tuple[np.ndarray, np.ndarray]:   # (N, dim) with respect to x, (dim,) with respect to weight
+) -> tuple[np.ndarray, np.ndarray]:  # (N, dim) with respect to x, (dim,) with respect to weight
     "The way back through `rmsnorm`."
-    r = 1 / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(eps))   # (N, 1)
+    r = 1 / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(eps))  # (N, 1)
     unit, g = x * r, dy * weight
-    along = (g * unit).mean(axis=-1, keepdims=True)   # the part of g that only makes x longer
+    along = (g * unit).mean(axis=-1, keepdims=True)  # the part of g that only makes x longer
     return r * (g - unit * along), (dy * unit).sum(axis=0)
 
 # %% ../../nbs/21_backprop.ipynb #5b693566
 def swiglu_backward(
-    gate: np.ndarray,    # (...)
-    value: np.ndarray,   # (...)
-    dy: np.ndarray,      # (...) with respect to swiglu(gate, value)
-) -> tuple[np.ndarray, np.ndarray]:   # (...) twice: with respect to gate, and to value
+    gate: np.ndarray,  # (...)
+    value: np.ndarray,  # (...)
+    dy: np.ndarray,  # (...) with respect to swiglu(gate, value)
+) -> tuple[np.ndarray, np.ndarray]:  # (...) twice: with respect to gate, and to value
     "The way back through `swiglu`."
     sigmoid = np.tanh(gate * np.float32(0.5)) * np.float32(0.5) + np.float32(0.5)
     silu = gate * sigmoid
@@ -52,25 +52,27 @@ def swiglu_backward(
 
 # %% ../../nbs/21_backprop.ipynb #732f4b15
 def softmax_backward(
-    weights: np.ndarray,    # (..., n) what softmax gave
-    dweights: np.ndarray,   # (..., n) with respect to them
-) -> np.ndarray:            # (..., n) with respect to the scores
+    weights: np.ndarray,  # (..., n) what softmax gave
+    dweights: np.ndarray,  # (..., n) with respect to them
+) -> np.ndarray:  # (..., n) with respect to the scores
     "The way back through `softmax` along the last axis; needs its output, not its input."
-    mean = np.einsum("...n,...n->...", weights, dweights)[..., None]   # the sum of the products, none of them stored
+    # the sum of the products, none of them stored
+    mean = np.einsum("...n,...n->...", weights, dweights)[..., None]
     dscores = dweights - mean
     dscores *= weights
     return dscores
 
 # %% ../../nbs/21_backprop.ipynb #d9dbaba1
 def cross_entropy(
-    logits: np.ndarray,    # (N, vocab_size)
-    targets: np.ndarray,   # (N,) ids of the tokens that came; −1: does not count
-) -> tuple[float, np.ndarray]:   # mean surprise in nats, and its gradient (N, vocab_size)
+    logits: np.ndarray,  # (N, vocab_size)
+    targets: np.ndarray,  # (N,) ids of the tokens that came; −1: does not count
+) -> tuple[float, np.ndarray]:  # mean surprise in nats, and its gradient (N, vocab_size)
     "Loss and gradient in one step. Raises `ValueError` if no target counts."
     counts, rows = targets >= 0, np.arange(len(targets))
-    if not counts.any(): raise ValueError("targets: expected some that count, found only -1")
+    if not counts.any():
+        raise ValueError("targets: expected some that count, found only -1")
     p = logits - logits.max(axis=-1, keepdims=True)
-    true = p[rows, targets]              # −1 takes some other logit, which does not count
+    true = p[rows, targets]  # −1 takes some other logit, which does not count
     total = np.exp(p, out=p).sum(axis=-1)
     loss = (np.log(total) - true)[counts].mean()
     p *= (counts / counts.sum() / total).astype(p.dtype)[:, None]
@@ -79,30 +81,34 @@ def cross_entropy(
 
 # %% ../../nbs/21_backprop.ipynb #2ac3358d
 def rotate_backward(
-    dy: np.ndarray,    # (N, heads, head_size) with respect to rotate(x, cos, sin)
-    cos: np.ndarray,   # (N, 1, head_size / 2)
-    sin: np.ndarray,   # (N, 1, head_size / 2)
-) -> np.ndarray:       # (N, heads, head_size) with respect to x
+    dy: np.ndarray,  # (N, heads, head_size) with respect to rotate(x, cos, sin)
+    cos: np.ndarray,  # (N, 1, head_size / 2)
+    sin: np.ndarray,  # (N, 1, head_size / 2)
+) -> np.ndarray:  # (N, heads, head_size) with respect to x
     "The way back through `rotate`: the same angles, the other way round."
     return rotate(dy, cos, -sin)
 
 # %% ../../nbs/21_backprop.ipynb #f6627d6e
 def attention_backward(
-    q: np.ndarray,         # (B * T, n_heads, head_size) as in `attention`, for B texts of T tokens
-    k: np.ndarray,         # (B, n_kv_heads, T, head_size)
-    v: np.ndarray,         # (B, n_kv_heads, T, head_size)
-    weights: np.ndarray,   # (B, n_heads, T, T) that it gave
-    dout: np.ndarray,      # (B * T, n_heads, head_size) with respect to its output
-    block: int = 32,       # queries at a time
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:   # with respect to q, k and v, in their shapes
+    q: np.ndarray,  # (B * T, n_heads, head_size) as in `attention`, for B texts of T tokens
+    k: np.ndarray,  # (B, n_kv_heads, T, head_size)
+    v: np.ndarray,  # (B, n_kv_heads, T, head_size)
+    weights: np.ndarray,  # (B, n_heads, T, T) that it gave
+    dout: np.ndarray,  # (B * T, n_heads, head_size) with respect to its output
+    block: int = 32,  # queries at a time
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # with respect to q, k and v, in their shapes
     "The way back through `attention`."
     (B, n_kv_heads, T, size), n_heads, scale = k.shape, q.shape[1], np.float32(q.shape[2] ** -0.5)
-    q, dout = (x.reshape(B, T, n_kv_heads, -1, size) for x in (q * scale, dout))   # -1: heads that share
+    # -1: heads that share
+    q, dout = (x.reshape(B, T, n_kv_heads, -1, size) for x in (q * scale, dout))
     weights = weights.reshape(B, n_kv_heads, -1, T, T)
     dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
     for start in range(0, T, block):
         end = min(start + block, T)
-        rows, drows = (x[:, start:end].transpose(0, 2, 3, 1, 4).reshape(B, n_kv_heads, -1, size) for x in (q, dout))
+        rows, drows = (
+            x[:, start:end].transpose(0, 2, 3, 1, 4).reshape(B, n_kv_heads, -1, size)
+            for x in (q, dout)
+        )
         p = weights[..., start:end, :end].reshape(B, n_kv_heads, -1, end)
         dscores = softmax_backward(p, drows @ v[:, :, :end].swapaxes(2, 3))
         dk[:, :, :end] += dscores.swapaxes(2, 3) @ rows
@@ -113,29 +119,37 @@ def attention_backward(
 
 # %% ../../nbs/21_backprop.ipynb #f379b6f7
 def embedding_backward(
-    tokens: np.ndarray,   # (N,) ids that were looked up
-    dx: np.ndarray,       # (N, dim) with respect to the rows that they gave
+    tokens: np.ndarray,  # (N,) ids that were looked up
+    dx: np.ndarray,  # (N, dim) with respect to the rows that they gave
     vocab_size: int,
-) -> np.ndarray:          # (vocab_size, dim) with respect to the table
+) -> np.ndarray:  # (vocab_size, dim) with respect to the table
     "The way back through `table[tokens]`."
     order = np.argsort(tokens, kind="stable")
-    ids, starts = np.unique(tokens[order], return_index=True)   # where each token's run begins
+    ids, starts = np.unique(tokens[order], return_index=True)  # where each token's run begins
     dtable = np.zeros((vocab_size, dx.shape[1]), dx.dtype)
     dtable[ids] = np.add.reduceat(dx[order], starts, axis=0)
     return dtable
 
 # %% ../../nbs/21_backprop.ipynb #7a2a4358
 class Rows:
-    "B rows of T tokens side by side, to `run_blocks` in place of a cache; N = B * T positions, row behind row."
+    """B rows of T tokens side by side, to `run_blocks` in place of a cache; N = B * T
+    positions, row behind row.
+    """
 
     def __init__(self, config: Config, B: int, T: int):
         self.config, self.B, self.T = config, B, T
-        self.frequencies = rope_frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+        self.frequencies = rope_frequencies(
+            config.head_size, config.rope_theta, config.rope_scaling
+        )
 
-    def positions(self, n: int) -> np.ndarray: "(N,): each row begins at 0."; return np.tile(np.arange(self.T), self.B)
-    def advance(self, n: int) -> None: "Nothing: rows don't grow."
+    def positions(self, n: int) -> np.ndarray:
+        "(N,): each row begins at 0."
+        return np.tile(np.arange(self.T), self.B)
 
-    def append(self, layer: int, k: np.ndarray, v: np.ndarray):   # (N, n_kv_heads, head_size) each
+    def advance(self, n: int) -> None:
+        "Nothing: rows don't grow."
+
+    def append(self, layer: int, k: np.ndarray, v: np.ndarray):  # (N, n_kv_heads, head_size) each
         "The keys and values as `attention` takes them: (B, n_kv_heads, T, head_size)."
         return self.split(k), self.split(v)
 
@@ -154,30 +168,33 @@ def as_weights(w: Weights | dict[str, np.ndarray], config: Config) -> Weights:
     for name, shape in shapes.items():
         if (found := getattr(named.get(name), "shape", None)) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
-    return Weights(**{"wcls": named["token_embedding_table"]} | {name: named[name] for name in shapes})
+    return Weights(
+        **{"wcls": named["token_embedding_table"]} | {name: named[name] for name in shapes}
+    )
 
 # %% ../../nbs/21_backprop.ipynb #47633630
 def forward_rows(
-    w: Weights | dict[str, np.ndarray],   # float32, or float64 for a check
+    w: Weights | dict[str, np.ndarray],  # float32, or float64 for a check
     config: Config,
-    tokens: np.ndarray,                   # (B, T) ids
-    trace: dict,                          # gets every intermediate value, as from `Transformer.forward`
-) -> np.ndarray:                          # (B * T, vocab_size) logits
+    tokens: np.ndarray,  # (B, T) ids
+    trace: dict,  # gets every intermediate value, as from `Transformer.forward`
+) -> np.ndarray:  # (B * T, vocab_size) logits
     "B rows of T tokens through the book's forward pass."
     w, rows = as_weights(w, config), Rows(config, *tokens.shape)
     keep = lambda name, value: trace.setdefault(name, []).append(value)
     hidden = run_blocks(w, tokens.reshape(-1), rows, rows.frequencies, keep)
-    keep("hidden_out", hidden)   # after the last norm
+    keep("hidden_out", hidden)  # after the last norm
     return hidden @ w.wcls.T
 
 # %% ../../nbs/21_backprop.ipynb #0da61091
 def ffn_half_backward(
-    dy: np.ndarray,        # (N, dim) with respect to the stream after this half
-    w: Weights, layer: int,
-    trace: dict,           # of the forward pass
-    grads: dict,           # name → array as in `tensor_shapes`; gets this layer's part
-    eps: float,            # of RMSNorm, as in `Config`
-) -> np.ndarray:           # (N, dim) with respect to the stream before it
+    dy: np.ndarray,  # (N, dim) with respect to the stream after this half
+    w: Weights,
+    layer: int,
+    trace: dict,  # of the forward pass
+    grads: dict,  # name → array as in `tensor_shapes`; gets this layer's part
+    eps: float,  # of RMSNorm, as in `Config`
+) -> np.ndarray:  # (N, dim) with respect to the stream before it
     "The way back through `x + ffn_half(x)`."
     x, gain = trace["after_att"][layer], w.rms_ffn_weight[layer]
     h = rmsnorm(x, gain, eps)
@@ -190,43 +207,63 @@ def ffn_half_backward(
 
 # %% ../../nbs/21_backprop.ipynb #6d7bff1b
 def attention_half_backward(
-    dy: np.ndarray,                      # (N, dim) with respect to the stream after this half
-    w: Weights, layer: int, rows: Rows,
-    cos: np.ndarray, sin: np.ndarray,    # (N, 1, head_size / 2)
-    trace: dict, grads: dict,            # as in `ffn_half_backward`
-) -> np.ndarray:                         # (N, dim) with respect to the stream before it
+    dy: np.ndarray,  # (N, dim) with respect to the stream after this half
+    w: Weights,
+    layer: int,
+    rows: Rows,
+    cos: np.ndarray,
+    sin: np.ndarray,  # (N, 1, head_size / 2)
+    trace: dict,
+    grads: dict,  # as in `ffn_half_backward`
+) -> np.ndarray:  # (N, dim) with respect to the stream before it
     "The way back through `x + attention_half(x)`."
-    x, gain = trace["after_ffn"][layer - 1] if layer else trace["embedding"][0], w.rms_att_weight[layer]
+    x, gain = (
+        trace["after_ffn"][layer - 1] if layer else trace["embedding"][0],
+        w.rms_att_weight[layer],
+    )
     q, k, v, heads = (trace[name][layer] for name in ("q_turned", "k_turned", "v", "heads"))
     dheads, grads["wo"][layer] = linear_backward(heads.reshape(len(dy), -1), w.wo[layer], dy)
     dq, dk, dv = attention_backward(q, rows.split(k), rows.split(v), trace["att"][layer], dheads)
-    dq, dk = rotate_backward(dq, cos, sin), rotate_backward(rows.join(dk).reshape(k.shape), cos, sin)
+    dq, dk = (
+        rotate_backward(dq, cos, sin),
+        rotate_backward(rows.join(dk).reshape(k.shape), cos, sin),
+    )
     eps = rows.config.norm_eps
     h, dh = rmsnorm(x, gain, eps), 0
     for name, d in ("wq", dq), ("wk", dk), ("wv", rows.join(dv)):
-        part, grads[name][layer] = linear_backward(h, getattr(w, name)[layer], d.reshape(len(h), -1))
+        part, grads[name][layer] = linear_backward(
+            h, getattr(w, name)[layer], d.reshape(len(h), -1)
+        )
         dh = part + dh
     dx, grads["rms_att_weight"][layer] = rmsnorm_backward(x, gain, dh, eps)
     return dy + dx
 
 # %% ../../nbs/21_backprop.ipynb #d96452da
-def check_batch(tokens, targets, c: Config) -> tuple[np.ndarray, np.ndarray]:   # (B, T) each, usable as indices
+# (B, T) each, usable as indices
+def check_batch(tokens, targets, c: Config) -> tuple[np.ndarray, np.ndarray]:
     "Tokens and targets as arrays, if they fit each other and the model. Raises `ValueError`."
     tokens, targets = np.asarray(tokens), np.asarray(targets)
     for name, ids, least in ("tokens", tokens, 0), ("targets", targets, -1):
         if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
-            raise ValueError(f"{name}: expected rows of whole numbers, found shape {ids.shape} of {ids.dtype}")
+            raise ValueError(
+                f"{name}: expected rows of whole numbers, found shape {ids.shape} of {ids.dtype}"
+            )
         if not (least <= ids.min() and ids.max() < c.vocab_size):
-            raise ValueError(f"{name}: expected ids from {least} to {c.vocab_size - 1}, "
-                             f"found {ids.min()} to {ids.max()}")
+            raise ValueError(
+                f"{name}: expected ids from {least} to {c.vocab_size - 1}, "
+                f"found {ids.min()} to {ids.max()}"
+            )
     if tokens.shape != targets.shape:
-        raise ValueError(f"targets: expected the shape of the tokens, {tokens.shape}, found {targets.shape}")
+        raise ValueError(
+            f"targets: expected the shape of the tokens, {tokens.shape}, found {targets.shape}"
+        )
     if tokens.shape[1] > c.seq_len:
         raise ValueError(f"tokens: expected rows of at most {c.seq_len}, found {tokens.shape[1]}")
     return tokens.astype(np.intp), targets.astype(np.intp)
 
 # %% ../../nbs/21_backprop.ipynb #f767a8b5
-def _blocks_backward(dx, w: Weights, rows: Rows, values: dict, grads: dict) -> np.ndarray:   # dx: (N, dim) → (N, dim)
+# dx: (N, dim) → (N, dim)
+def _blocks_backward(dx, w: Weights, rows: Rows, values: dict, grads: dict) -> np.ndarray:
     "From the top of the stream to the bottom; keeps its gradients among the values."
     cos, sin = rope_cos_sin(rows.positions(0), rows.frequencies)
     after_att, after_ffn = [], []
@@ -240,13 +277,18 @@ def _blocks_backward(dx, w: Weights, rows: Rows, values: dict, grads: dict) -> n
 
 # %% ../../nbs/21_backprop.ipynb #6d7f45e5
 def loss_and_grads(
-    w: Weights | dict[str, np.ndarray],   # name → array, as `tensor_shapes` says; float32, or float64 for a check
+    # name → array, as `tensor_shapes` says; float32, or float64 for a check
+    w: Weights | dict[str, np.ndarray],
     config: Config,
-    tokens: np.ndarray,                   # (B, T) ids
-    targets: np.ndarray,                  # (B, T) the ids that come next; −1: not to be learned
-    trace: dict | None = None,            # gets the forward pass's values, and the gradients "d_…" of the stream
-) -> tuple[float, dict[str, np.ndarray]]:   # mean loss in nats, and name → gradient, shaped as the weights
-    "The loss of a batch, and its gradient for every weight. Raises `ValueError` if the batch doesn't fit the model."
+    tokens: np.ndarray,  # (B, T) ids
+    targets: np.ndarray,  # (B, T) the ids that come next; −1: not to be learned
+    # gets the forward pass's values, and the gradients "d_…" of the stream
+    trace: dict | None = None,
+    # mean loss in nats, and name → gradient, shaped as the weights
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss of a batch, and its gradient for every weight. Raises `ValueError` if the batch
+    doesn't fit the model.
+    """
     tokens, targets = check_batch(tokens, targets, config)
     w, values = as_weights(w, config), {}
     logits = forward_rows(w, config, tokens, values)
@@ -254,10 +296,14 @@ def loss_and_grads(
     grads = {name: np.empty(shape, logits.dtype) for name, shape in tensor_shapes(config).items()}
     dhidden, dwcls = linear_backward(values["hidden_out"][0], w.wcls, dlogits)
     dx, grads["rms_final_weight"] = rmsnorm_backward(
-        values["after_ffn"][-1], w.rms_final_weight, dhidden, config.norm_eps)
+        values["after_ffn"][-1], w.rms_final_weight, dhidden, config.norm_eps
+    )
     dx = _blocks_backward(dx, w, Rows(config, *tokens.shape), values, grads)
     grads["token_embedding_table"] = embedding_backward(tokens.reshape(-1), dx, config.vocab_size)
-    if config.shared_classifier: grads["token_embedding_table"] += dwcls
-    else: grads["wcls"] = dwcls
-    if trace is not None: trace.update(values, logits=[logits], dlogits=[dlogits])
+    if config.shared_classifier:
+        grads["token_embedding_table"] += dwcls
+    else:
+        grads["wcls"] = dwcls
+    if trace is not None:
+        trace.update(values, logits=[logits], dlogits=[dlogits])
     return loss, grads

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 # %% ../../nbs/20_tales.ipynb #4dcb840e
 def pick(
-    items,               # a sequence
+    items,  # a sequence
     rng: random.Random,  # any object with a `random()` in [0, 1)
 ):
     "One of `items`, each as likely as the others."
@@ -29,8 +29,10 @@ def pick(
 
 # %% ../../nbs/20_tales.ipynb #ab5dc62c
 PHRASES = dict(
-    time="One day|One morning|One afternoon|One sunny day|One bright morning|One fine day|One quiet afternoon"
-         "|Early one morning|One summer day|One spring morning",
+    time=(
+        "One day|One morning|One afternoon|One sunny day|One bright morning|One fine day|One quiet"
+        " afternoon|Early one morning|One summer day|One spring morning"
+    ),
     happy="happy|glad|very happy|so happy|full of joy|delighted|pleased",
     sad="sad|very sad|unhappy|upset|so sad|gloomy",
     afraid="afraid|scared|frightened|very scared|a little afraid",
@@ -39,115 +41,148 @@ PHRASES = dict(
     suddenly="Suddenly|All at once|Just then|Then|At that moment",
     soon="Soon|Before long|After a while|A little later|In the end|At last",
     thanks="Thank you|Thank you so much|Oh, thank you|Thank you, thank you|How kind you are",
-    welcome="You are welcome|I was happy to help|That is what friends are for|Any time|It was nothing",
-    friends="From that day on, they were [best|good|the best of|great] friends."
-            "|After that, they [played|met|walked|laughed] together every [day|morning|week]."
-            "|And they were friends [forever|for ever after|for the rest of their lives]."
-            "|They [lived|stayed] happily [together|side by side] ever after.",
-    home="{Hero} [went|walked|hurried] home with a [smile|happy heart|light heart|big smile]."
-         "|That night, {hero} [slept well|slept soundly|had sweet dreams"
-         "|dreamed of [flying|the sea|the stars|{treats}]]."
-         "|{Hero} never forgot that day.|It was the best day {hero} ever had."
-         "|And {hero} lived happily ever after.|And that is how the day ended well.",
-    both="It was the best day [of the year|ever|of all]."
-         "|They [walked|went] home [side by side|together], [singing|laughing|happy and tired]."
-         "|They never forgot that day.|And they all lived happily ever after."
-         "|That night, they both [slept well|slept soundly|had sweet dreams]."
-         "|They laughed about it for [days|weeks|years].",
+    welcome=(
+        "You are welcome|I was happy to help|That is what friends are for|Any time|It was nothing"
+    ),
+    friends=(
+        "From that day on, they were [best|good|the best of|great] friends."
+        "|After that, they [played|met|walked|laughed] together every [day|morning|week]."
+        "|And they were friends [forever|for ever after|for the rest of their lives]."
+        "|They [lived|stayed] happily [together|side by side] ever after."
+    ),
+    home=(
+        "{Hero} [went|walked|hurried] home with a [smile|happy heart|light heart|big smile]."
+        "|That night, {hero} [slept well|slept soundly|had sweet dreams"
+        "|dreamed of [flying|the sea|the stars|{treats}]]."
+        "|{Hero} never forgot that day.|It was the best day {hero} ever had."
+        "|And {hero} lived happily ever after.|And that is how the day ended well."
+    ),
+    both=(
+        "It was the best day [of the year|ever|of all]."
+        "|They [walked|went] home [side by side|together], [singing|laughing|happy and tired]."
+        "|They never forgot that day.|And they all lived happily ever after."
+        "|That night, they both [slept well|slept soundly|had sweet dreams]."
+        "|They laughed about it for [days|weeks|years]."
+    ),
 )
 
 # %% ../../nbs/20_tales.ipynb #c2846d03
 class Fork(NamedTuple):
     "One of several branches."
-    branches: tuple   # of patterns, each as likely as the others
+
+    branches: tuple  # of patterns, each as likely as the others
+
 
 class Hole(NamedTuple):
     "What something else must fill."
-    key: str          # what fills it: "hero", "hero.his", "toy.noun"
+
+    key: str  # what fills it: "hero", "hero.his", "toy.noun"
+
 
 class Mark(NamedTuple):
     "What is done to the next word."
-    sign: str         # "a" gives it an article, "^" a capital
+
+    sign: str  # "a" gives it an article, "^" a capital
+
 
 def _hole(key):
-    if key == "a": return (Mark("a"),)
+    if key == "a":
+        return (Mark("a"),)
     return (Hole(key),) if key == key.lower() else (Mark("^"), Hole(key.lower()))
 
 # %% ../../nbs/20_tales.ipynb #d2846d04
 _TOKEN = re.compile(r"[][|]|<\w+>|\{[\w.]+\}|[^][|<{]+")
 
+
 def _branches(
-    tokens: list[str],   # what is left to read, the next one last
-) -> tuple:              # of patterns, up to the bracket that closes the fork
+    tokens: list[str],  # what is left to read, the next one last
+) -> tuple:  # of patterns, up to the bracket that closes the fork
     branches, nodes = [], ()
     while tokens and (token := tokens.pop()) != "]":
-        if token == "[": nodes += (Fork(_branches(tokens)),)
-        elif token == "|": branches.append(nodes); nodes = ()
-        elif token[0] == "<": nodes += (Fork(_branches(_TOKEN.findall(PHRASES[token[1:-1]])[::-1])),)
-        else: nodes += _hole(token[1:-1]) if token[0] == "{" else (token,)
+        if token == "[":
+            nodes += (Fork(_branches(tokens)),)
+        elif token == "|":
+            branches.append(nodes)
+            nodes = ()
+        elif token[0] == "<":
+            nodes += (Fork(_branches(_TOKEN.findall(PHRASES[token[1:-1]])[::-1])),)
+        else:
+            nodes += _hole(token[1:-1]) if token[0] == "{" else (token,)
     return (*branches, nodes)
 
 # %% ../../nbs/20_tales.ipynb #e2846d05
 @lru_cache(None)
 def parse(
-    text: str,   # `[a|b]` is a fork, `<happy>` a named one, `{toy}` a hole
-) -> tuple:      # of str, Fork, Hole and Mark
-    "The tree of a pattern. A line break in it is a space, before a branch it is nothing, and an empty line is a line break."
+    text: str,  # `[a|b]` is a fork, `<happy>` a named one, `{toy}` a hole
+) -> tuple:  # of str, Fork, Hole and Mark
+    """The tree of a pattern. A line break in it is a space, before a branch it is nothing, and
+    an empty line is a line break.
+    """
     text = re.sub(r"\s*\n\s*\|", "|", text.strip("\n"))
     text = re.sub(r"\s*\n\s*", lambda found: "\n" if found[0].count("\n") > 1 else " ", text)
     (pattern,) = _branches(_TOKEN.findall(text)[::-1])
     return pattern
 
 # %% ../../nbs/20_tales.ipynb #a1c529203
-def _ask(question, *args):   # (answer, None), or (None, the fact that is missing)
-    try: return question(*args), None
-    except KeyError as missing: return None, missing.args[0]
+def _ask(question, *args):  # (answer, None), or (None, the fact that is missing)
+    try:
+        return question(*args), None
+    except KeyError as missing:
+        return None, missing.args[0]
+
 
 def step(
     node: Fork | Hole,
-    facts: dict,    # what is decided so far
-) -> tuple:         # the options, and a function: option → (pattern, facts)
+    facts: dict,  # what is decided so far
+) -> tuple:  # the options, and a function: option → (pattern, facts)
     "The ways to go on at `node`, each as likely as the others; a table may hold an option twice."
-    if isinstance(node, Fork): return node.branches, lambda branch: (branch, facts)
+    if isinstance(node, Fork):
+        return node.branches, lambda branch: (branch, facts)
     pattern, fact = _ask(rule, node.key, facts)
-    if fact is None: return (pattern,), lambda pattern: (parse(pattern), facts)
-    while True:     # a table may ask for other facts first
+    if fact is None:
+        return (pattern,), lambda pattern: (parse(pattern), facts)
+    while True:  # a table may ask for other facts first
         options, missing = _ask(table, fact, facts)
-        if missing is None: return options, lambda option: ((node,), {**facts, fact: option})
+        if missing is None:
+            return options, lambda option: ((node,), {**facts, fact: option})
         fact = missing
 
 # %% ../../nbs/20_tales.ipynb #9a2c3c2f
 def a(
-    noun: str,   # "kite", "old boat"
-) -> str:        # "a kite", "an old boat"
+    noun: str,  # "kite", "old boat"
+) -> str:  # "a kite", "an old boat"
     "`noun` with its article."
     vowel = noun[0] in "aeiou" and not noun.startswith(("uni", "use", "one"))
     return ("an " if vowel else "a ") + noun
 
 # %% ../../nbs/20_tales.ipynb #a3c529203
 def utter(
-    text: str,         # the next literal of a story
-    marks: str,        # "", "a", "^" or both
+    text: str,  # the next literal of a story
+    marks: str,  # "", "a", "^" or both
 ) -> tuple[str, str]:  # what is said, and the marks that are left
     "Apply the marks to `text`; where it is empty, they wait for the next."
-    if not text: return "", marks
-    if "a" in marks: text = a(text)
+    if not text:
+        return "", marks
+    if "a" in marks:
+        text = a(text)
     return (text[0].upper() + text[1:] if "^" in marks else text), ""
+
 
 def link(
     pattern: tuple,
-    rest: tuple | None,   # a list as pairs: (node, (node, (node, None)))
+    rest: tuple | None,  # a list as pairs: (node, (node, (node, None)))
 ) -> tuple | None:
     "`pattern` in front of `rest`, which is shared, not copied."
-    for node in reversed(pattern): rest = (node, rest)
+    for node in reversed(pattern):
+        rest = (node, rest)
     return rest
 
 # %% ../../nbs/20_tales.ipynb #a6c529203
 def pieces(
     pattern: str,
     rng: random.Random,
-    facts: dict = {},                # what is decided already
-) -> Iterator[tuple[str, float]]:    # a piece of text, and the nats of the picks that led to it
+    facts: dict = {},  # what is decided already
+) -> Iterator[tuple[str, float]]:  # a piece of text, and the nats of the picks that led to it
     "Tell a pattern piece by piece, every choice by chance."
     rest, marks, nats = link(parse(pattern), None), "", 0.0
     while rest:
@@ -156,7 +191,8 @@ def pieces(
             text, marks = utter(node, marks)
             yield text, nats
             nats = 0.0
-        elif isinstance(node, Mark): marks += node.sign
+        elif isinstance(node, Mark):
+            marks += node.sign
         else:
             options, follow = step(node, facts)
             option = pick(options, rng)
@@ -164,6 +200,7 @@ def pieces(
             chosen, facts = follow(option)
             rest = link(chosen, rest)
     yield "", nats
+
 
 def draw(pattern: str, rng: random.Random, facts: dict = {}) -> tuple[str, float]:
     "A whole text, and the nats of all its picks: minus the logarithm of their probability."
@@ -174,855 +211,1437 @@ def draw(pattern: str, rng: random.Random, facts: dict = {}) -> tuple[str, float
 def derivations(
     text: str,
     pattern: str = "{story}",
-) -> tuple[list[float], int]:   # the nats of each way to tell `text`, and how many of its characters could be told
+    # the nats of each way to tell `text`, and how many of its characters could be told
+) -> tuple[list[float], int]:
     "All the ways in which `pattern` gives exactly `text`."
     attempts, found, furthest = [(link(parse(pattern), None), 0, "", {}, 0.0)], [], 0
     while attempts:
         rest, at, marks, facts, nats = attempts.pop()
-        while rest and isinstance(rest[0], str | Mark):   # what needs no decision
+        while rest and isinstance(rest[0], str | Mark):  # what needs no decision
             node, rest = rest
-            if isinstance(node, Mark): marks += node.sign; continue
+            if isinstance(node, Mark):
+                marks += node.sign
+                continue
             said, marks = utter(node, marks)
-            if not text.startswith(said, at): break
+            if not text.startswith(said, at):
+                break
             at += len(said)
         else:
             furthest = max(furthest, at)
-            if rest: attempts += _branch(*rest, at, marks, facts, nats)
-            elif at == len(text): found.append(nats)
+            if rest:
+                attempts += _branch(*rest, at, marks, facts, nats)
+            elif at == len(text):
+                found.append(nats)
     return found, furthest
 
 # %% ../../nbs/20_tales.ipynb #b0c529203
-def _branch(node, rest, at, marks, facts, nats):   # one attempt for each option
+def _branch(node, rest, at, marks, facts, nats):  # one attempt for each option
     options, follow = step(node, facts)
     for option, times in Counter(options).items():
         chosen, known = follow(option)
         yield link(chosen, rest), at, marks, known, nats - math.log(times / len(options))
 
+
 def probability(
-    nats: list[float],   # of each derivation
+    nats: list[float],  # of each derivation
 ) -> float:
     "The probability of a text that can be told in these ways."
     return sum(math.exp(-n) for n in nats)
 
 # %% ../../nbs/20_tales.ipynb #a2e51a7c
-GIRLS = """Lily Mia Anna Emma Rosa Nora Ella Ruby Clara Lucy Sara Zoe Amy Ivy Maya Lena Alice Molly Grace Hana
+GIRLS = """Lily Mia Anna Emma Rosa Nora Ella Ruby Clara Lucy Sara Zoe Amy Ivy Maya Lena Alice Molly
+    Grace Hana
     Ada Jane Tina Wendy Nina Kate""".split()
-BOYS = """Tom Ben Max Sam Leo Jack Tim Noah Oscar Finn Paul Hugo Felix Adam Peter Omar Theo Luke Eric Ravi
+BOYS = """Tom Ben Max Sam Leo Jack Tim Noah Oscar Finn Paul Hugo Felix Adam Peter Omar Theo Luke
+    Eric Ravi
     Dan Oliver Henry Karl Mark Bill""".split()
 PETS = dict(  # names for animals: True for she
-    Pip=False, Daisy=True, Bruno=False, Poppy=True, Momo=True, Toby=False, Bella=True, Coco=True, Rusty=False,
-    Fluffy=True, Spot=False, Honey=True, Buddy=False, Luna=True, Milo=False, Pepper=True, Biscuit=False,
-    Willow=True, Otto=False, Ginger=True, Benny=False, Misty=True, Nibbles=False, Dot=True, Rollo=False,
-    Hazel=True)
+    Pip=False,
+    Daisy=True,
+    Bruno=False,
+    Poppy=True,
+    Momo=True,
+    Toby=False,
+    Bella=True,
+    Coco=True,
+    Rusty=False,
+    Fluffy=True,
+    Spot=False,
+    Honey=True,
+    Buddy=False,
+    Luna=True,
+    Milo=False,
+    Pepper=True,
+    Biscuit=False,
+    Willow=True,
+    Otto=False,
+    Ginger=True,
+    Benny=False,
+    Misty=True,
+    Nibbles=False,
+    Dot=True,
+    Rollo=False,
+    Hazel=True,
+)
 LOOKED = "little old new pretty shiny tiny big fine".split()
-LOOKS = """little little little little small small young cheerful curious clever friendly gentle playful merry quiet
+LOOKS = """little little little little small small young cheerful curious clever friendly gentle
+    playful merry quiet
     sweet brave lively""".split()
 
 # %% ../../nbs/20_tales.ipynb #dd6731b7
-def _split(text): return text.replace("\n    ", "").split("|")   # a table on several lines
+def _split(text):
+    return text.replace("\n    ", "").split("|")  # a table on several lines
+
 
 ANIMALS = dict(
-    fox="in a den under an old oak", rabbit="in a burrow under the hill", bear="in a warm cave",
-    mouse="in a hole behind the kitchen wall", squirrel="in a hollow tree", hedgehog="under a pile of leaves",
-    badger="in a den deep in the woods", otter="by a cold river", beaver="beside a quiet pond",
-    frog="on a green leaf in the pond", turtle="near a blue lake", pig="on a farm", goat="on a rocky hill",
-    lamb="in a green meadow", pony="in a red barn", puppy="in a yellow house",
-    kitten="in a basket by the fire", dog="on a farm", cat="in an old mill", monkey="in the jungle",
-    elephant="by the great river", lion="in the tall grass", tiger="in the jungle",
-    panda="in a bamboo forest", koala="in a tall tree", penguin="on the white ice",
-    wolf="in the dark forest", deer="at the edge of the forest", mole="deep under the garden",
-    raccoon="in an empty log", kangaroo="in a dry, sunny land", camel="in the desert",
-    giraffe="on a wide plain", zebra="on a wide plain", donkey="in a stable", cow="on a farm",
-    seal="on a cold beach", snail="under a big cabbage leaf", crab="under a rock by the sea",
-    hippo="in a muddy river", dragon="in a cave on a mountain", unicorn="in a magic forest",
-    robot="in a toy shop", giant="in a castle on a cloud", gnome="in a house made from a mushroom")
+    fox="in a den under an old oak",
+    rabbit="in a burrow under the hill",
+    bear="in a warm cave",
+    mouse="in a hole behind the kitchen wall",
+    squirrel="in a hollow tree",
+    hedgehog="under a pile of leaves",
+    badger="in a den deep in the woods",
+    otter="by a cold river",
+    beaver="beside a quiet pond",
+    frog="on a green leaf in the pond",
+    turtle="near a blue lake",
+    pig="on a farm",
+    goat="on a rocky hill",
+    lamb="in a green meadow",
+    pony="in a red barn",
+    puppy="in a yellow house",
+    kitten="in a basket by the fire",
+    dog="on a farm",
+    cat="in an old mill",
+    monkey="in the jungle",
+    elephant="by the great river",
+    lion="in the tall grass",
+    tiger="in the jungle",
+    panda="in a bamboo forest",
+    koala="in a tall tree",
+    penguin="on the white ice",
+    wolf="in the dark forest",
+    deer="at the edge of the forest",
+    mole="deep under the garden",
+    raccoon="in an empty log",
+    kangaroo="in a dry, sunny land",
+    camel="in the desert",
+    giraffe="on a wide plain",
+    zebra="on a wide plain",
+    donkey="in a stable",
+    cow="on a farm",
+    seal="on a cold beach",
+    snail="under a big cabbage leaf",
+    crab="under a rock by the sea",
+    hippo="in a muddy river",
+    dragon="in a cave on a mountain",
+    unicorn="in a magic forest",
+    robot="in a toy shop",
+    giant="in a castle on a cloud",
+    gnome="in a house made from a mushroom",
+)
 BIRDS = dict(
-    owl="in a hollow tree", crow="on top of a chimney", robin="in a nest in the hedge",
-    duck="on a quiet pond", parrot="in the jungle", sparrow="in a nest under the roof",
-    swan="on a silver lake", eagle="on a high cliff", dove="in a white tower", gull="near the harbor",
-    stork="on the roof of a barn", fairy="inside a bluebell")
-HOMES = _split("""in a small village by the sea|in a little house on a hill|in a big city|in a tiny cottage in the woods
-    |in a house with a red door|near a wide river|in a town with many bridges|on a farm at the edge of a village
-    |in a house full of books|on a small island|in a quiet valley|above a bakery|next to a windmill|in a tall tower
-    |in a cabin by a lake|in a snowy village in the mountains""")
+    owl="in a hollow tree",
+    crow="on top of a chimney",
+    robin="in a nest in the hedge",
+    duck="on a quiet pond",
+    parrot="in the jungle",
+    sparrow="in a nest under the roof",
+    swan="on a silver lake",
+    eagle="on a high cliff",
+    dove="in a white tower",
+    gull="near the harbor",
+    stork="on the roof of a barn",
+    fairy="inside a bluebell",
+)
+HOMES = _split(
+    """in a small village by the sea|in a little house on a hill|in a big city
+    |in a tiny cottage in the woods
+    |in a house with a red door|near a wide river|in a town with many bridges
+    |on a farm at the edge of a village
+    |in a house full of books|on a small island|in a quiet valley|above a bakery|next to a windmill
+    |in a tall tower
+    |in a cabin by a lake|in a snowy village in the mountains"""
+)
 
 # %% ../../nbs/20_tales.ipynb #3bd097ae
 COLORS = "red blue green yellow orange purple pink white silver golden brown black".split()
 THINGS = dict(
-    toy=_split("""ball|drum|doll|boat|lantern|bell|whistle|book|crown|ring|hat|scarf|blanket|button|shell|flute|mirror|puppet
-    |teddy bear|paint box|music box|toy train|wagon|toy horse|spinning top|key|marble|watch|necklace|teapot|cup|pillow
-    |umbrella|spoon|brush|basket|ribbon|bucket|clock|feather|stone|lamp|jar|toy car|wooden sword|coat|rope|bottle|pen
-    |coin|comb|vase|candle|fiddle|compass|hammer|broom|bracelet|magnet|globe|trumpet|telescope|puzzle|wallet"""),
-    flyer=_split("kite|ball|balloon|hat|scarf|paper plane|ribbon|handkerchief|paper boat|cap|flag|glove|streamer"),
+    toy=_split(
+        """ball|drum|doll|boat|lantern|bell|whistle|book|crown|ring|hat|scarf|blanket|button|shell
+    |flute|mirror|puppet
+    |teddy bear|paint box|music box|toy train|wagon|toy horse|spinning top|key|marble|watch
+    |necklace|teapot|cup|pillow
+    |umbrella|spoon|brush|basket|ribbon|bucket|clock|feather|stone|lamp|jar|toy car|wooden sword
+    |coat|rope|bottle|pen
+    |coin|comb|vase|candle|fiddle|compass|hammer|broom|bracelet|magnet|globe|trumpet|telescope
+    |puzzle|wallet"""
+    ),
+    flyer=_split(
+        "kite|ball|balloon|hat|scarf|paper plane|ribbon|handkerchief|paper"
+        " boat|cap|flag|glove|streamer"
+    ),
     scarf="scarf hat coat blanket sweater shawl".split(),
-    food=_split("""cake|pie|apple|pear|peach|cookie|bun|sandwich|pancake|muffin|melon|carrot|loaf of bread|waffle|biscuit|tart
-    |plum|banana|orange|cupcake|turnip|potato|mushroom|piece of cheese|jam roll|pretzel|radish|egg|pineapple|coconut"""),
-    soup=_split("soup|stew|porridge|rice pudding|pea soup|carrot soup|tomato soup|pumpkin soup|noodles"
-                "|dumplings|beans|onion soup|mushroom soup"),
-    baked=_split("cake|pie|bun|muffin|loaf of bread|tart|pretzel|waffle|biscuit|cookie|cupcake|apple pie|plum cake"),
-    treats="cookies pancakes cherries berries nuts plums apples pears muffins grapes waffles buns".split(),
-    prize=_split("golden cup|big cake|silver bell|blue ribbon|basket of apples|shiny medal|jar of honey|gold coin"),
-    plant=_split("""sunflower|pumpkin|rose|tulip|carrot|tomato plant|bean plant|strawberry plant|cherry tree|apple tree|daisy
-    |lemon tree|cabbage|blue flower"""))
+    food=_split(
+        """cake|pie|apple|pear|peach|cookie|bun|sandwich|pancake|muffin|melon|carrot|loaf of bread
+    |waffle|biscuit|tart
+    |plum|banana|orange|cupcake|turnip|potato|mushroom|piece of cheese|jam roll|pretzel|radish|egg
+    |pineapple|coconut"""
+    ),
+    soup=_split(
+        "soup|stew|porridge|rice pudding|pea soup|carrot soup|tomato soup|pumpkin soup|noodles"
+        "|dumplings|beans|onion soup|mushroom soup"
+    ),
+    baked=_split(
+        "cake|pie|bun|muffin|loaf of bread|tart|pretzel|waffle|biscuit|cookie|cupcake|apple"
+        " pie|plum cake"
+    ),
+    treats=(
+        "cookies pancakes cherries berries nuts plums apples pears muffins grapes waffles buns".split()
+    ),
+    prize=_split(
+        "golden cup|big cake|silver bell|blue ribbon|basket of apples|shiny medal|jar of honey|gold"
+        " coin"
+    ),
+    plant=_split(
+        """sunflower|pumpkin|rose|tulip|carrot|tomato plant|bean plant|strawberry plant|cherry tree
+    |apple tree|daisy
+    |lemon tree|cabbage|blue flower"""
+    ),
+)
 
 # %% ../../nbs/20_tales.ipynb #fb90d5ea
-def _places(text): return [tuple(line.split(" ", 1)) for line in _split(text)]   # (preposition, noun)
+# (preposition, noun)
+def _places(text):
+    return [tuple(line.split(" ", 1)) for line in _split(text)]
 
-OUTSIDE = _places("""in forest|in garden|in park|in meadow|in woods|in valley|in orchard|in field|in village square
-    |in yard|in castle garden|by river|by pond|by lake|by sea|by stream|by bridge|by old well|by fountain
-    |by waterfall|by harbor|by gate|by windmill|by railway|by lighthouse|by stone wall|on hill|on beach|on island
-    |on path|on road|on mountain|on farm|on cliff|on green grass|near market|near village|near old oak|near school
-    |near rose bush|near tower|near church|near berry bushes|near pine trees|under apple tree|under willow tree
-    |behind barn|behind house|behind hedge|at edge of the forest|at foot of the hill""")
-INSIDE = _places("""in barn|in attic|in library|in old mill|in cave|in cellar|in kitchen|in old castle|in workshop
-    |in stable|in toy shop|in bakery|behind oven|under stairs""")
+
+OUTSIDE = _places(
+    """in forest|in garden|in park|in meadow|in woods|in valley|in orchard|in field
+    |in village square
+    |in yard|in castle garden|by river|by pond|by lake|by sea|by stream|by bridge|by old well
+    |by fountain
+    |by waterfall|by harbor|by gate|by windmill|by railway|by lighthouse|by stone wall|on hill
+    |on beach|on island
+    |on path|on road|on mountain|on farm|on cliff|on green grass|near market|near village
+    |near old oak|near school
+    |near rose bush|near tower|near church|near berry bushes|near pine trees|under apple tree
+    |under willow tree
+    |behind barn|behind house|behind hedge|at edge of the forest|at foot of the hill"""
+)
+INSIDE = _places(
+    """in barn|in attic|in library|in old mill|in cave|in cellar|in kitchen|in old castle
+    |in workshop
+    |in stable|in toy shop|in bakery|behind oven|under stairs"""
+)
 PLACES = dict(outside=OUTSIDE, place=OUTSIDE + INSIDE)
 
 # %% ../../nbs/20_tales.ipynb #0767163b
-SKILLS = [tuple(line.split("/")) for line in _split("""swim/swimming|dance/dancing|sing/singing|paint/painting|skate/skating
-    |whistle/whistling|juggle/juggling|read/reading|bake bread/baking|knit/knitting|jump rope/jumping rope
-    |write a letter/writing letters|ride a bicycle/riding a bicycle|play the flute/playing the flute|play the drum/drumming
-    |row a boat/rowing|tie a knot/tying knots|do a handstand/doing handstands|spell long words/spelling
-    |tell a story/telling stories|build a chair/building chairs|play chess/playing chess""")]
-FEARS = [tuple(line.split("/")) for line in _split("""the dark/the stars are out/It is full of stars
-    |thunder/the clouds are drumming/It is only a big drum in the sky|loud noises/someone is making music/It is only music
-    |deep water/the fish are dancing/It is soft and cool|high places/you can see the whole valley/I can see so far
-    |shadows/they dance when you dance/My shadow is dancing|the wind/the trees are singing/It sings a song
-    |the forest at night/the fireflies are out/There are lights between the trees""")]
+SKILLS = [
+    tuple(line.split("/"))
+    for line in _split("""swim/swimming|dance/dancing|sing/singing|paint/painting|skate/skating
+    |whistle/whistling|juggle/juggling|read/reading|bake bread/baking|knit/knitting
+    |jump rope/jumping rope
+    |write a letter/writing letters|ride a bicycle/riding a bicycle
+    |play the flute/playing the flute|play the drum/drumming
+    |row a boat/rowing|tie a knot/tying knots|do a handstand/doing handstands
+    |spell long words/spelling
+    |tell a story/telling stories|build a chair/building chairs|play chess/playing chess""")
+]
+FEARS = [
+    tuple(line.split("/"))
+    for line in _split("""the dark/the stars are out/It is full of stars
+    |thunder/the clouds are drumming/It is only a big drum in the sky
+    |loud noises/someone is making music/It is only music
+    |deep water/the fish are dancing/It is soft and cool
+    |high places/you can see the whole valley/I can see so far
+    |shadows/they dance when you dance/My shadow is dancing
+    |the wind/the trees are singing/It sings a song
+    |the forest at night/the fireflies are out/There are lights between the trees""")
+]
 
 # %% ../../nbs/20_tales.ipynb #b5afe7dd
 OLD = "owl turtle badger goose crow".split()
-FAMILY = dict(mother=True, father=False, grandmother=True, grandfather=False, aunt=True, uncle=False)
+FAMILY = dict(
+    mother=True, father=False, grandmother=True, grandfather=False, aunt=True, uncle=False
+)
 PRONOUNS = dict(he=("he", "she"), him=("him", "her"), his=("his", "her"))
-CALLED = " [named|called|named] {X.name}"   # after "a little fox"
-BEINGS = {   # by sort: how to bring in, to mention in passing, to speak of, to say what someone was
-    "child": dict(a="{a}{X.look} {X.kind}" + CALLED, full="{X.name}", plain="{X.name}", called=CALLED,
-                  was="{X.name} was {a}{X.look} {X.kind}"),
-    "named": dict(a="{a}{X.look} {X.kind}" + CALLED, full="{X.name} the {X.kind}", plain="{X.name}", called=CALLED,
-                  was="{X.name} was {a}{X.look} {X.kind}"),
-    "nameless": dict(a="{a}{X.look} {X.kind}", full="the {X.kind}", plain="the {X.kind}", called="",
-                     was="there was {a}{X.look} {X.kind}"),
+CALLED = " [named|called|named] {X.name}"  # after "a little fox"
+BEINGS = {  # by sort: how to bring in, to mention in passing, to speak of, to say what someone was
+    "child": dict(
+        a="{a}{X.look} {X.kind}" + CALLED,
+        full="{X.name}",
+        plain="{X.name}",
+        called=CALLED,
+        was="{X.name} was {a}{X.look} {X.kind}",
+    ),
+    "named": dict(
+        a="{a}{X.look} {X.kind}" + CALLED,
+        full="{X.name} the {X.kind}",
+        plain="{X.name}",
+        called=CALLED,
+        was="{X.name} was {a}{X.look} {X.kind}",
+    ),
+    "nameless": dict(
+        a="{a}{X.look} {X.kind}",
+        full="the {X.kind}",
+        plain="the {X.kind}",
+        called="",
+        was="there was {a}{X.look} {X.kind}",
+    ),
     "bird": dict(a="{a}[|little |big |friendly ]{X.kind}", plain="the {X.kind}"),
     "old": dict(plain="the old {X.kind}"),
-    "family": dict(plain="{hero.his} {X.kind}")}
+    "family": dict(plain="{hero.his} {X.kind}"),
+}
 
 # %% ../../nbs/20_tales.ipynb #c5afe7dd
-def _being(role, way, facts):   # the rule for `{role.way}`
-    if way in PRONOUNS: return PRONOUNS[way][facts[f"{role}.she"]]
-    if way in ("kind", "name", "look"): return facts[f"{role}.{way}"]
+def _being(role, way, facts):  # the rule for `{role.way}`
+    if way in PRONOUNS:
+        return PRONOUNS[way][facts[f"{role}.she"]]
+    if way in ("kind", "name", "look"):
+        return facts[f"{role}.{way}"]
     sort = facts[f"{role}.sort"]
     if way == "home":
-        return facts[f"{role}.house"] if sort in CHILDREN else (ANIMALS | BIRDS)[facts[f"{role}.kind"]]
+        return (
+            facts[f"{role}.house"] if sort in CHILDREN else (ANIMALS | BIRDS)[facts[f"{role}.kind"]]
+        )
     return BEINGS["child" if sort in CHILDREN else sort][way or "plain"].replace("X", role)
 
+
 def _thing(role, way, facts):
-    if way == "a": return f"{{a}}{{{role}}}"
-    if way: return facts[f"{role}.{way}"]
-    look = {"toy": "{X.look} ", "flyer": "{X.look} ", "scarf": "{X.look} ", "plant": "beautiful "}.get(role, "")
+    if way == "a":
+        return f"{{a}}{{{role}}}"
+    if way:
+        return facts[f"{role}.{way}"]
+    look = {
+        "toy": "{X.look} ",
+        "flyer": "{X.look} ",
+        "scarf": "{X.look} ",
+        "plant": "beautiful ",
+    }.get(role, "")
     return (look + "{X.noun}").replace("X", role)
 
 # %% ../../nbs/20_tales.ipynb #k5afe7dd
 class Course(NamedTuple):
     "What must be known of a plot before its heroes are."
-    pair: bool    # do two friends set out together?
-    wings: bool   # may they be birds?
+
+    pair: bool  # do two friends set out together?
+    wings: bool  # may they be birds?
 
 # %% ../../nbs/20_tales.ipynb #e5afe7dd
 CHILDREN = dict(girl=GIRLS, boy=BOYS)
-SORTS = ["girl"] * 9 + ["boy"] * 9 + ["named"] * 12 + ["nameless"] * 10   # of a hero or a friend
+SORTS = ["girl"] * 9 + ["boy"] * 9 + ["named"] * 12 + ["nameless"] * 10  # of a hero or a friend
+
 
 def _sorts(role, facts):
-    if role in ("hero", "friend"): return SORTS
-    if role != "elder": return ["bird" if role == "bird" else "nameless"]
+    if role in ("hero", "friend"):
+        return SORTS
+    if role != "elder":
+        return ["bird" if role == "bird" else "nameless"]
     return ["family"] if facts["hero.sort"] in CHILDREN else ["old"] * 3 + ["family"] * 2
+
 
 def _kinds(role, facts):
     sort = facts[f"{role}.sort"]
-    if role in ("hero", "friend"): return [*ANIMALS, *BIRDS] if facts["class"].wings else [*ANIMALS]
+    if role in ("hero", "friend"):
+        return [*ANIMALS, *BIRDS] if facts["class"].wings else [*ANIMALS]
     return [*dict(bird=BIRDS, old=OLD, family=FAMILY).get(sort, ANIMALS)]
+
 
 def _she(role, facts):
     sort = facts[f"{role}.sort"]
-    if sort in CHILDREN: return [sort == "girl"]
-    if sort == "named": return [PETS[facts[f"{role}.name"]]]
+    if sort in CHILDREN:
+        return [sort == "girl"]
+    if sort == "named":
+        return [PETS[facts[f"{role}.name"]]]
     return [FAMILY[facts[f"{role}.kind"]]] if sort == "family" else [True, False]
 
 # %% ../../nbs/20_tales.ipynb #f5afe7dd
 def table(
-    fact: str,       # "hero.name", "toy.look", "place", "plot"
-    facts: dict,     # what is decided so far
+    fact: str,  # "hero.name", "toy.look", "place", "plot"
+    facts: dict,  # what is decided so far
 ) -> list:
-    "What `fact` may be, each entry as likely as the others. Raises `KeyError` for a fact that must be known first."
+    """What `fact` may be, each entry as likely as the others. Raises `KeyError` for a fact that
+    must be known first.
+    """
     role, _, what = fact.partition(".")
-    if what == "sort": return _sorts(role, facts)
-    if what == "she": return _she(role, facts)
-    if what == "look": return COLORS + LOOKED if role in THINGS else LOOKS
-    if what == "house": return HOMES
-    if what == "kind" and facts[f"{role}.sort"] in CHILDREN: return [facts[f"{role}.sort"]]
+    if what == "sort":
+        return _sorts(role, facts)
+    if what == "she":
+        return _she(role, facts)
+    if what == "look":
+        return COLORS + LOOKED if role in THINGS else LOOKS
+    if what == "house":
+        return HOMES
+    if what == "kind" and facts[f"{role}.sort"] in CHILDREN:
+        return [facts[f"{role}.sort"]]
     if what:
-        options = (THINGS[role] if what == "noun" else _kinds(role, facts) if what == "kind"
-                   else CHILDREN.get(facts[f"{role}.sort"], [*PETS]))
-        return [option for option in options if option not in facts.values()]   # nobody twice
-    return PLACES[fact] if fact in PLACES else dict(fears=FEARS, skills=SKILLS).get(fact) or _course(fact, facts)
+        options = (
+            THINGS[role]
+            if what == "noun"
+            else _kinds(role, facts)
+            if what == "kind"
+            else CHILDREN.get(facts[f"{role}.sort"], [*PETS])
+        )
+        return [option for option in options if option not in facts.values()]  # nobody twice
+    return (
+        PLACES[fact]
+        if fact in PLACES
+        else dict(fears=FEARS, skills=SKILLS).get(fact) or _course(fact, facts)
+    )
 
 # %% ../../nbs/20_tales.ipynb #g5afe7dd
-ROWS = dict(fear=("fears", 0), comfort=("fears", 1), insight=("fears", 2), skill=("skills", 0), doing=("skills", 1))
+ROWS = dict(
+    fear=("fears", 0),
+    comfort=("fears", 1),
+    insight=("fears", 2),
+    skill=("skills", 0),
+    doing=("skills", 1),
+)
+
 
 def rule(
-    key: str,        # of a hole: "hero", "hero.his", "toy", "place.at"
-    facts: dict,     # what is decided so far
-) -> str:            # a pattern
+    key: str,  # of a hole: "hero", "hero.his", "toy", "place.at"
+    facts: dict,  # what is decided so far
+) -> str:  # a pattern
     "What fills a hole. Raises `KeyError` for a fact that must be known first."
     role, _, way = key.partition(".")
-    if role in ("hero", "friend", "elder", "bird", "animal"): return _being(role, way, facts)
-    if role in THINGS: return _thing(role, way, facts)
-    if role in PLACES: return " the ".join(facts[role]) if way == "at" else f"the {facts[role][1]}"
-    if role in ROWS: return facts[ROWS[role][0]][ROWS[role][1]]
+    if role in ("hero", "friend", "elder", "bird", "animal"):
+        return _being(role, way, facts)
+    if role in THINGS:
+        return _thing(role, way, facts)
+    if role in PLACES:
+        return " the ".join(facts[role]) if way == "at" else f"the {facts[role][1]}"
+    if role in ROWS:
+        return facts[ROWS[role][0]][ROWS[role][1]]
     return _telling(key, facts)
 
 # %% ../../nbs/20_tales.ipynb #5682ae47
 ALONE = {}
 
-ALONE["afraid"] = """One [evening|night|dark night], {someone} could not sleep. {Hero.he} was <afraid> of {fear}.
+ALONE[
+    "afraid"
+] = """One [evening|night|dark night], {someone} could not sleep. {Hero.he} was <afraid> of {fear}.
 {Hero.he} [hid under {hero.his} blanket|closed {hero.his} eyes|counted to ten], but it did not help.
 
-So {hero.he} went to {elder}. "I am <afraid>," said {hero}. {Elder} [took {hero.his} hand|sat down beside
+So {hero.he} went to {elder}. "I am <afraid>," said {hero}. {Elder} [took {hero.his} hand|sat down
+beside
 {hero.him}|gave {hero.him} a hug]. "Come with me," said {elder}. "Look, {comfort}."
 
-{Hero} [took a deep breath|held on tight] and went along. "Oh! {insight}," {hero.he} said. {Hero.he} [stayed|sat
-there] for a long time and [smiled|was not scared any more]. [After that night, {hero} was never afraid of {fear}
-again.|Now {hero} knew that {fear} can be a friend.|"Being brave means being scared and trying anyway," said
+{Hero} [took a deep breath|held on tight] and went along. "Oh! {insight}," {hero.he} said.
+{Hero.he} [stayed|sat
+there] for a long time and [smiled|was not scared any more]. [After that night, {hero} was never
+afraid of {fear}
+again.|Now {hero} knew that {fear} can be a friend.|"Being brave means being scared and trying
+anyway," said
 {elder}.]"""
 
-ALONE["skill"] = """<time>, {someone} saw {elder} {doing}. "I want to {skill} too!" said {hero}. {Hero.he} tried,
+ALONE[
+    "skill"
+] = """<time>, {someone} saw {elder} {doing}. "I want to {skill} too!" said {hero}. {Hero.he} tried,
 but [everyone laughed|it was very hard|{hero.he} made many mistakes].
 
-"I will never learn it," {hero.he} [cried|said]. "[Nobody can do it the first time|Do not give up]," said {elder}.
-"Try a little every day." So {hero} practiced [in the morning and in the evening|day after day, sun or rain].
+"I will never learn it," {hero.he} [cried|said]. "[Nobody can do it the first time|Do not give
+up]," said {elder}.
+"Try a little every day." So {hero} practiced [in the morning and in the evening|day after day, sun
+or rain].
 
-<soon> the day of the big [party|show|feast] came. {Hero} was [nervous|shy], but {hero.he} [stood up|began] and did
-it [perfectly|without one mistake|better than ever]. Everybody [clapped|cheered]. "I can {skill}!" said {hero}.
+<soon> the day of the big [party|show|feast] came. {Hero} was [nervous|shy], but {hero.he} [stood
+up|began] and did
+it [perfectly|without one mistake|better than ever]. Everybody [clapped|cheered]. "I can {skill}!"
+said {hero}.
 [Practice makes things easy.|{Elder} was very proud.|Then {hero} taught it to {friend.a}.]"""
 
 # %% ../../nbs/20_tales.ipynb #79fca0a0
-ALONE["garden"] = """<time>, {someone} found a [tiny|strange|small brown] seed {place.at}. "What will you be?"
+ALONE[
+    "garden"
+] = """<time>, {someone} found a [tiny|strange|small brown] seed {place.at}. "What will you be?"
 asked {hero}. {Hero.he} [took it home and planted it|put it into the soft ground] and gave it water.
 
-The next day, [nothing had happened|there was nothing]. "[Grow, little seed|Please grow]!" said {hero}, but the
-seed [slept on|did not hurry]. "[Wait|Be patient]," said {elder}. "Good things take time." So {hero} [waited|sang
+The next day, [nothing had happened|there was nothing]. "[Grow, little seed|Please grow]!" said
+{hero}, but the
+seed [slept on|did not hurry]. "[Wait|Be patient]," said {elder}. "Good things take time." So
+{hero} [waited|sang
 to it|watered it every day].
 
-<soon> a green leaf [came up|peeked out]. It grew and grew, and one morning there was {plant.a}, [bigger than a
-door|taller than {hero}|the most beautiful in the land]! {Hero} [danced around it|jumped for joy]. "[I am glad I
+<soon> a green leaf [came up|peeked out]. It grew and grew, and one morning there was {plant.a},
+[bigger than a
+door|taller than {hero}|the most beautiful in the land]! {Hero} [danced around it|jumped for joy].
+"[I am glad I
 waited|You were right to wait]," said {hero}. <home>"""
 
-ALONE["newcomer"] = """<time>, {someone} saw {friend.a} {place.at}. {Friend.he} was sitting all alone and looked
-<sad>. "Why are you [sad|crying|alone]?" asked {hero}. "I am new here," said {friend}, "and [I do not know
+ALONE[
+    "newcomer"
+] = """<time>, {someone} saw {friend.a} {place.at}. {Friend.he} was sitting all alone and looked
+<sad>. "Why are you [sad|crying|alone]?" asked {hero}. "I am new here," said {friend}, "and [I do
+not know
 anyone|nobody plays with me]."
 
-{Hero} thought for a moment. Then {hero.he} [held out|showed {friend.him}] {hero.his} {toy}. "You can play with my
-{toy.noun}," said {hero}. {Friend} [looked up|dried {friend.his} eyes] and smiled a little. They played [until the
-sun went down|all afternoon|for hours], and {friend} [laughed|told funny stories|showed {hero} a new game].
+{Hero} thought for a moment. Then {hero.he} [held out|showed {friend.him}] {hero.his} {toy}. "You
+can play with my
+{toy.noun}," said {hero}. {Friend} [looked up|dried {friend.his} eyes] and smiled a little. They
+played [until the
+sun went down|all afternoon|for hours], and {friend} [laughed|told funny stories|showed {hero} a
+new game].
 
-"Will you come back tomorrow?" asked {friend}. "Of course," said {hero}. "We are friends now." <friends>"""
+"Will you come back tomorrow?" asked {friend}. "Of course," said {hero}. "We are friends now."
+<friends>"""
 
 # %% ../../nbs/20_tales.ipynb #3be3f8fa
-ALONE["thorn"] = """<time>, {someone} heard [a cry|someone crying|a sad voice] {outside.at}. It was {friend.a}, and
-{friend.his} foot was stuck [under a heavy stone|between two roots|in the mud|in a thorn bush]. "Please help me!"
+ALONE[
+    "thorn"
+] = """<time>, {someone} heard [a cry|someone crying|a sad voice] {outside.at}. It was {friend.a},
+    and
+{friend.his} foot was stuck [under a heavy stone|between two roots|in the mud|in a thorn bush].
+"Please help me!"
 <cried> {friend}.
 
-{Hero} pulled and pulled, but the foot did not move. {Hero.he} [ran|hurried] to find a [long stick|strong
-branch|rope], and then {hero.he} tried again. One, two, three! {Friend} was free. "One day I will help you," said
+{Hero} pulled and pulled, but the foot did not move. {Hero.he} [ran|hurried] to find a [long stick
+|strong
+branch|rope], and then {hero.he} tried again. One, two, three! {Friend} was free. "One day I will
+help you," said
 {friend}.
 
-Many days later, {hero} [fell into a deep hole|got lost in the snow|was caught in a net]. And who came? It was
-{friend}! {Friend} [worked hard|was quick and clever] and got {hero.him} out. "You helped me, and now I helped
+Many days later, {hero} [fell into a deep hole|got lost in the snow|was caught in a net]. And who
+came? It was
+{friend}! {Friend} [worked hard|was quick and clever] and got {hero.him} out. "You helped me, and
+now I helped
 you," said {friend}. <friends>"""
 
-ALONE["coin"] = """<time>, {someone} found {toy.a} on the ground {outside.at}. It was [so pretty|very fine|shiny
-and new], and {hero} [wanted|hoped] to keep it. But then {hero.he} [saw|met] {friend.a}, who was looking under
+ALONE[
+    "coin"
+] = """<time>, {someone} found {toy.a} on the ground {outside.at}. It was [so pretty|very fine|shiny
+and new], and {hero} [wanted|hoped] to keep it. But then {hero.he} [saw|met] {friend.a}, who was
+looking under
 every [leaf|bush|stone].
 
-"Have you seen my {toy.noun}?" asked {friend}. "It is {toy.look}, and my grandfather gave it to me." {Friend} was
-almost crying. It was hard, but {hero} knew what was right. "Is this yours?" {hero.he} asked, and gave it back.
+"Have you seen my {toy.noun}?" asked {friend}. "It is {toy.look}, and my grandfather gave it to
+me." {Friend} was
+almost crying. It was hard, but {hero} knew what was right. "Is this yours?" {hero.he} asked, and
+gave it back.
 
-{Friend} [hugged {hero}|jumped for joy]. "<thanks>!" {friend.he} said. "[Come and eat {food.a} with me.|Will you be
+{Friend} [hugged {hero}|jumped for joy]. "<thanks>!" {friend.he} said. "[Come and eat {food.a} with
+me.|Will you be
 my friend?]" [A friend is better than any {toy.noun}.|Being honest felt better than keeping the
 {toy.noun}.|<friends>]"""
 
 # %% ../../nbs/20_tales.ipynb #aebe5cc0
-ALONE["greedy"] = """<time>, {someone} got a big basket of [sweet |warm |fresh |]{treats}. {Hero.his} neighbor
+ALONE[
+    "greedy"
+] = """<time>, {someone} got a big basket of [sweet |warm |fresh |]{treats}. {Hero.his} neighbor
 {friend.full} came by. "May I have one?" {friend.he} asked. "No," said {hero}. "They are all mine."
 
-{Hero} ate one, and two, and three, and [many more|did not stop]. <soon> the basket was empty, and {hero.his} belly
-[hurt|was round and sore]. {Hero.he} [lay down|rolled on the floor] and felt very sick. {Friend} heard it and came
+{Hero} ate one, and two, and three, and [many more|did not stop]. <soon> the basket was empty, and
+{hero.his} belly
+[hurt|was round and sore]. {Hero.he} [lay down|rolled on the floor] and felt very sick. {Friend}
+heard it and came
 back with a cup of warm tea. "Drink this," said {friend}. "It will help."
 
-{Hero} was [ashamed|very sorry]. The next day, {hero.he} [found|bought] new {treats} and gave half of them to
-{friend}. They tasted [much better|twice as good] that way. [It is good to share.|{Hero} never forgot to share
+{Hero} was [ashamed|very sorry]. The next day, {hero.he} [found|bought] new {treats} and gave half
+of them to
+{friend}. They tasted [much better|twice as good] that way. [It is good to share.|{Hero} never
+forgot to share
 again.|Sharing makes everything sweeter.]"""
 
-ALONE["lost"] = """<time>, {someone} [followed|ran after] a [blue|yellow|white] butterfly and did not look at the
-path. When the butterfly was gone, {hero.he} was [lost|all alone] {outside.at}. "[Which way is home|Where am I]?"
+ALONE[
+    "lost"
+] = """<time>, {someone} [followed|ran after] a [blue|yellow|white] butterfly and did not look at
+    the
+path. When the butterfly was gone, {hero.he} was [lost|all alone] {outside.at}. "[Which way is home
+|Where am I]?"
 {hero.he} asked. Nobody answered.
 
-It [grew|was getting] dark, and {hero} was <afraid>. Then {hero.he} saw a small light. It was {bird.a} with a
+It [grew|was getting] dark, and {hero} was <afraid>. Then {hero.he} saw a small light. It was
+{bird.a} with a
 lantern. "[Follow me|Come along]," said {bird}. "I know every [tree|path|stone] here."
 
-They went [over a hill|over a bridge|past a pond] and [through tall grass|down a long path] until {hero} saw
-{hero.his} own door. "<thanks>!" said {hero}, and gave {bird} {food.a}. "Next time, watch the path," said {bird},
+They went [over a hill|over a bridge|past a pond] and [through tall grass|down a long path] until
+{hero} saw
+{hero.his} own door. "<thanks>!" said {hero}, and gave {bird} {food.a}. "Next time, watch the
+path," said {bird},
 and flew away."""
 
 # %% ../../nbs/20_tales.ipynb #5735ef5d
-ALONE["noise"] = """One [dark|stormy|quiet|cold] night, {someone} heard a strange noise. [Bump, bump, bump|Tap,
-tap, tap|Scratch, scratch]! "[Is it a monster|Who is there]?" {hero.he} whispered. {Hero.he} was <afraid>.
+ALONE[
+    "noise"
+] = """One [dark|stormy|quiet|cold] night, {someone} heard a strange noise. [Bump, bump, bump|Tap,
+tap, tap|Scratch, scratch]! "[Is it a monster|Who is there]?" {hero.he} whispered. {Hero.he} was
+<afraid>.
 
-{Hero} took {hero.his} {toy} and [opened the door slowly|walked on the tips of {hero.his} toes]. The noise came
-from behind the [barn|door|wall|big tree]. {Hero} [jumped|looked closer]. It was not a monster at all. It was only
+{Hero} took {hero.his} {toy} and [opened the door slowly|walked on the tips of {hero.his} toes].
+The noise came
+from behind the [barn|door|wall|big tree]. {Hero} [jumped|looked closer]. It was not a monster at
+all. It was only
 {friend.a}!
 
-"I am sorry," said {friend}. "[I am cold, and I am looking for a warm place|I am hungry, and I was looking for
-food]." {Hero} [began to laugh|had to laugh]. "Come in," {hero.he} said, and gave {friend} {food.a} and [a place by
+"I am sorry," said {friend}. "[I am cold, and I am looking for a warm place|I am hungry, and I was
+looking for
+food]." {Hero} [began to laugh|had to laugh]. "Come in," {hero.he} said, and gave {friend} {food.a}
+and [a place by
 the fire|a warm blanket]. <friends>"""
 
-ALONE["star"] = """One [clear|cold|warm] night, a small star fell from the sky and landed {place.at}. {Someone}
-found it in the morning. "I want to go home," said the star. "[The night is dark without me|My sisters miss me]."
+ALONE[
+    "star"
+] = """One [clear|cold|warm] night, a small star fell from the sky and landed {place.at}. {Someone}
+found it in the morning. "I want to go home," said the star. "[The night is dark without me|My
+sisters miss me]."
 
-[{Hero} threw the star up as high as {hero.he} could, but it came down again.|{Hero} carried it up the tallest
-tree, but the sky was still too far.] <suddenly> {bird.a} came by. "[Put it on my back|Give it to me]," said
+[{Hero} threw the star up as high as {hero.he} could, but it came down again.|{Hero} carried it up
+the tallest
+tree, but the sky was still too far.] <suddenly> {bird.a} came by. "[Put it on my back|Give it to
+me]," said
 {bird}. "I can fly very high."
 
-{Bird} flew up and up until {bird.he} was only a dot. That night, {hero} looked at the sky. There was the star,
-[brighter than all the others|shining again], and it [winked|smiled] at {hero.him}. [Every night after that, {hero}
+{Bird} flew up and up until {bird.he} was only a dot. That night, {hero} looked at the sky. There
+was the star,
+[brighter than all the others|shining again], and it [winked|smiled] at {hero.him}. [Every night
+after that, {hero}
 said good night to it.|"Good night, little star," said {hero}.]"""
 
 # %% ../../nbs/20_tales.ipynb #556e5510
-ALONE["dragon"] = """<time>, the people of the [village|town] were worried. A dragon [sat|was sitting] on the
-mountain and roared all [day|night] long. "[Nobody can sleep|The noise is terrible]!" they said. But {someone}
+ALONE[
+    "dragon"
+] = """<time>, the people of the [village|town] were worried. A dragon [sat|was sitting] on the
+mountain and roared all [day|night] long. "[Nobody can sleep|The noise is terrible]!" they said.
+But {someone}
 said, "I will [ask it why|go and see]."
 
-{Hero} climbed up the mountain with {hero.his} {toy}. "[Go away|Leave me alone]!" roared the dragon. {Hero} was
-<afraid>, but {hero.he} did not run. "Why do you roar?" {hero.he} asked. The dragon began to cry. "[My tooth
+{Hero} climbed up the mountain with {hero.his} {toy}. "[Go away|Leave me alone]!" roared the
+dragon. {Hero} was
+<afraid>, but {hero.he} did not run. "Why do you roar?" {hero.he} asked. The dragon began to cry.
+"[My tooth
 hurts|I cannot sleep|I am lonely]," it said.
 
-"Then I will help you," said {hero}. {Hero.he} [sang a soft song|told a long story|gave the dragon some warm honey]
-until the dragon [smiled|closed its eyes and fell asleep]. [From then on, the dragon lit the lamps of the
+"Then I will help you," said {hero}. {Hero.he} [sang a soft song|told a long story|gave the dragon
+some warm honey]
+until the dragon [smiled|closed its eyes and fell asleep]. [From then on, the dragon lit the lamps
+of the
 village.|The people cheered for {hero}.|A kind word can be stronger than a sword.]"""
 
-ALONE["wish"] = """<time>, {someone} caught a golden fish in a [river|lake|stream]. "Please let me go," said the
-fish. "I will give you one wish." {Hero} [was kind|felt sorry for it] and put it back into the water.
+ALONE[
+    "wish"
+] = """<time>, {someone} caught a golden fish in a [river|lake|stream]. "Please let me go," said the
+fish. "I will give you one wish." {Hero} [was kind|felt sorry for it] and put it back into the
+water.
 
-{Hero} thought [hard|for a long time]. {Hero.he} could ask for [gold|a castle|a crown|a mountain of {treats}|a
-hundred toys]. Then {hero.he} saw {hero.his} friend {friend.full}, who was [sick|sad|tired and hungry]. "I wish
+{Hero} thought [hard|for a long time]. {Hero.he} could ask for [gold|a castle|a crown|a mountain of
+{treats}|a
+hundred toys]. Then {hero.he} saw {hero.his} friend {friend.full}, who was [sick|sad|tired and
+hungry]. "I wish
 that {friend} is well and happy," said {hero}. The fish [splashed|jumped] and was gone.
 
-<soon> {friend} [sat up|smiled] and felt wonderful. "What happened?" {friend.he} asked. {Hero} only <smiled>. [When
-{hero.he} came home, {toy.a} lay on the table. It was a gift from the fish.|It was the best wish of all.]"""
+<soon> {friend} [sat up|smiled] and felt wonderful. "What happened?" {friend.he} asked. {Hero} only
+<smiled>. [When
+{hero.he} came home, {toy.a} lay on the table. It was a gift from the fish.|It was the best wish of
+all.]"""
 
 # %% ../../nbs/20_tales.ipynb #e9115bce
-ALONE["sorry"] = """<time>, {someone} was playing [inside|in the kitchen|in the house] and [ran too fast|was not
-careful]. Crash! The [blue|white|yellow] [vase|bowl|pot] of {elder} [fell down and broke|was broken]. {Hero.he} hid
+ALONE[
+    "sorry"
+] = """<time>, {someone} was playing [inside|in the kitchen|in the house] and [ran too fast|was not
+careful]. Crash! The [blue|white|yellow] [vase|bowl|pot] of {elder} [fell down and broke|was
+broken]. {Hero.he} hid
 the pieces under [a rug|the bed|a pillow].
 
-"Who broke it?" asked {elder} [later|that evening]. "[It was the wind|It was the cat]," said {hero}. But {hero}
-could not [eat|sleep|play]. {Hero.his} heart was heavy. At last {hero.he} [went to|stood before] {elder}. "It was
+"Who broke it?" asked {elder} [later|that evening]. "[It was the wind|It was the cat]," said
+{hero}. But {hero}
+could not [eat|sleep|play]. {Hero.his} heart was heavy. At last {hero.he} [went to|stood before]
+{elder}. "It was
 me," {hero.he} said. "I am [so |very ]sorry."
 
-{Elder} [hugged|smiled at] {hero}. "[Thank you for telling the truth|I am glad you told me]," said {elder}. They
-[glued the pieces together|made a new one out of clay]. [The truth makes the heart light.|{Hero} never told a lie
+{Elder} [hugged|smiled at] {hero}. "[Thank you for telling the truth|I am glad you told me]," said
+{elder}. They
+[glued the pieces together|made a new one out of clay]. [The truth makes the heart light.|{Hero}
+never told a lie
 again.|After that, {hero} was always more careful.]"""
 
-ALONE["bottle"] = """<time>, {someone} found a green bottle [on the beach|by the sea|at the harbor|on the sand].
-There was a letter in it. "I am [alone|far away] on an island," said the letter. "[Who will write to me|Will you be
+ALONE[
+    "bottle"
+] = """<time>, {someone} found a green bottle [on the beach|by the sea|at the harbor|on the sand].
+There was a letter in it. "I am [alone|far away] on an island," said the letter. "[Who will write
+to me|Will you be
 my friend]?"
 
-{Hero} [wrote|drew] a long letter, put it into the bottle, and [threw|pushed] the bottle into the waves. [{Hero.he}
+{Hero} [wrote|drew] a long letter, put it into the bottle, and [threw|pushed] the bottle into the
+waves. [{Hero.he}
 waited one week, and two weeks|Days went by], but no answer came. {Hero} felt <sad>.
 
-<suddenly> {hero.he} saw a little boat. In the boat sat {friend.a}, with the letter in {friend.his} hand! "Your
-letter made me so <happy> that I had to come," said {friend}. {Hero} [laughed|clapped], and they ate {soup}
+<suddenly> {hero.he} saw a little boat. In the boat sat {friend.a}, with the letter in {friend.his}
+hand! "Your
+letter made me so <happy> that I had to come," said {friend}. {Hero} [laughed|clapped], and they
+ate {soup}
 together. <friends>"""
 
 # %% ../../nbs/20_tales.ipynb #c5fbb6fe
-ALONE["market"] = """<time>, {someone} went to the market to buy {baked.a}. {Hero.he} had [one silver coin|three
-small coins], and no more. On the way, {hero.he} met {friend.a} who was [cold|hungry|crying]. "[I have not eaten
+ALONE[
+    "market"
+] = """<time>, {someone} went to the market to buy {baked.a}. {Hero.he} had [one silver coin|three
+small coins], and no more. On the way, {hero.he} met {friend.a} who was [cold|hungry|crying]. "[I
+have not eaten
 today|I lost all my money]," said {friend}.
 
-{Hero} looked at the {baked.noun} in the shop. But {hero.he} [turned around|thought of {friend}] and gave
-{hero.his} money to {friend}. {Hero.he} went home with an empty basket, but [a song|a smile] on {hero.his} lips.
+{Hero} looked at the {baked.noun} in the shop. But {hero.he} [turned around|thought of {friend}]
+and gave
+{hero.his} money to {friend}. {Hero.he} went home with an empty basket, but [a song|a smile] on
+{hero.his} lips.
 
-The next morning, there was a knock at the door. It was {friend}, with a [big|warm|huge] {baked.noun}! "I baked it
+The next morning, there was a knock at the door. It was {friend}, with a [big|warm|huge]
+{baked.noun}! "I baked it
 for you," {friend.he} said. "[One good turn brings another|You were kind to me]." <friends>"""
 
-ALONE["race"] = """<time>, there was a big race {outside.at}. {Someone} wanted to win the {prize}. {Hero.his}
-neighbor {friend.full}, who was very fast, [laughed|boasted]. "You are too slow," {friend.he} said. [Ready, steady,
+ALONE[
+    "race"
+] = """<time>, there was a big race {outside.at}. {Someone} wanted to win the {prize}. {Hero.his}
+neighbor {friend.full}, who was very fast, [laughed|boasted]. "You are too slow," {friend.he} said.
+[Ready, steady,
 go|One, two, three, go]!
 
-{Friend} ran like the wind, and {hero} was [far behind|last]. But {friend} [looked back to laugh|did not look where
-{friend.he} ran] and fell into [a ditch|the mud]. {Hero} could [run past and win|win the race now]. But {hero.he}
+{Friend} ran like the wind, and {hero} was [far behind|last]. But {friend} [looked back to laugh
+|did not look where
+{friend.he} ran] and fell into [a ditch|the mud]. {Hero} could [run past and win|win the race now].
+But {hero.he}
 stopped and [pulled {friend} out|gave {friend} a hand].
 
-They walked to the end [side by side|arm in arm], and everybody [cheered|clapped]. "I am sorry that I laughed,"
-said {friend}. The [judge|king|mayor] gave them the {prize} to share. [Winning together is better than winning
+They walked to the end [side by side|arm in arm], and everybody [cheered|clapped]. "I am sorry that
+I laughed,"
+said {friend}. The [judge|king|mayor] gave them the {prize} to share. [Winning together is better
+than winning
 alone.|It is better to be kind than to be fast.|<friends>]"""
 
 # %% ../../nbs/20_tales.ipynb #m5afe7dd
-ALONE["lamp"] = """One foggy evening, {someone} saw that the lighthouse was dark. Its lamp was broken, and a ship was
-coming nearer and nearer to the rocks. "[It will be wrecked|Nobody on board can see the rocks]!" <cried> {hero}.
+ALONE[
+    "lamp"
+] = """One foggy evening, {someone} saw that the lighthouse was dark. Its lamp was broken, and a
+    ship was
+coming nearer and nearer to the rocks. "[It will be wrecked|Nobody on board can see the rocks]!"
+<cried> {hero}.
 
-{Hero} [waved {hero.his} arms|lit a candle], but [the fog swallowed it|nobody could see it]. Then {hero.he} [thought
-of|remembered] the fireflies in the meadow. "Will you shine for me?" {hero.he} asked. [Ten came, then a hundred|One by
+{Hero} [waved {hero.his} arms|lit a candle], but [the fog swallowed it|nobody could see it]. Then
+{hero.he} [thought
+of|remembered] the fireflies in the meadow. "Will you shine for me?" {hero.he} asked. [Ten came,
+then a hundred|One by
 one they came], and {hero} led them up the stairs.
 
-The tower [glowed|sparkled] like a star, and the ship turned away just in time. The captain [blew the horn|rang the
-bell] and gave {hero} {toy.a}. "[Many little lights make a great one|You saved us all]," said the captain. [{Hero} was
+The tower [glowed|sparkled] like a star, and the ship turned away just in time. The captain [blew
+the horn|rang the
+bell] and gave {hero} {toy.a}. "[Many little lights make a great one|You saved us all]," said the
+captain. [{Hero} was
 <happy>.|<home>]"""
 
-ALONE["rain"] = """It had not rained for weeks, and the wells were empty. {Someone} looked up. There was only one cloud,
-and it [sat behind the mountain|would not come nearer]. "Please give us rain," said {hero}. "[No, I am in a bad mood|I
+ALONE[
+    "rain"
+] = """It had not rained for weeks, and the wells were empty. {Someone} looked up. There was only
+    one cloud,
+and it [sat behind the mountain|would not come nearer]. "Please give us rain," said {hero}. "[No, I
+am in a bad mood|I
 do not feel like it]," said the cloud.
 
-{Hero} [begged|shouted], but the cloud [only turned away|grew smaller]. "It is lonely up there," said {elder}. "Be nice
-to it." So {hero} climbed the mountain, put {toy.a} on {hero.his} head, and told the cloud a joke about {animal.a}.
+{Hero} [begged|shouted], but the cloud [only turned away|grew smaller]. "It is lonely up there,"
+said {elder}. "Be nice
+to it." So {hero} climbed the mountain, put {toy.a} on {hero.his} head, and told the cloud a joke
+about {animal.a}.
 
-The cloud [giggled|chuckled]. Then it laughed until it cried, and its tears fell on the [fields|gardens] as rain.
-Everybody [danced in the puddles|ran outside and cheered]. [From then on, {hero} visited the cloud every week.|Even a
+The cloud [giggled|chuckled]. Then it laughed until it cried, and its tears fell on the [fields
+|gardens] as rain.
+Everybody [danced in the puddles|ran outside and cheered]. [From then on, {hero} visited the cloud
+every week.|Even a
 cloud needs a friend.|<home>]"""
 
 # %% ../../nbs/20_tales.ipynb #n5afe7dd
-ALONE["echo"] = """<time>, {someone} stood on a hill and shouted, "Hello!" "Hello!" answered a voice [from the valley|from
-far away]. "Who are you?" shouted {hero}. "Who are you?" said the voice. {Hero} thought that someone was [mocking|teasing]
+ALONE[
+    "echo"
+] = """<time>, {someone} stood on a hill and shouted, "Hello!" "Hello!" answered a voice [from the
+    valley|from
+far away]. "Who are you?" shouted {hero}. "Who are you?" said the voice. {Hero} thought that
+someone was [mocking|teasing]
 {hero.him}. "You are silly!" {hero.he} shouted angrily. "You are silly!" it shouted back.
 
-{Hero} ran home and was <sad>. "Somebody up there hates me," {hero.he} told {elder}. {Elder} [smiled|understood at
+{Hero} ran home and was <sad>. "Somebody up there hates me," {hero.he} told {elder}. {Elder}
+[smiled|understood at
 once]. "[Go back|Try again]," said {elder}, "but this time say something nice."
 
-So {hero} went back, [took a deep breath|waited a moment], and called, "I like you!" "I like you!" [sang|called] the
-valley. {Hero} laughed, and the whole valley laughed, too. [What you give comes back to you.|Kind words find kind
+So {hero} went back, [took a deep breath|waited a moment], and called, "I like you!" "I like you!"
+[sang|called] the
+valley. {Hero} laughed, and the whole valley laughed, too. [What you give comes back to you.|Kind
+words find kind
 answers.|<home>]"""
 
-ALONE["bees"] = """<time>, {someone} smelled honey {outside.at}. High up in a hollow tree hung a [fat|golden] honeycomb,
-and {hero} was so hungry that {hero.he} [reached in|stuck {hero.his} nose in] without asking. Ouch! A bee stung
+ALONE[
+    "bees"
+] = """<time>, {someone} smelled honey {outside.at}. High up in a hollow tree hung a [fat|golden]
+    honeycomb,
+and {hero} was so hungry that {hero.he} [reached in|stuck {hero.his} nose in] without asking. Ouch!
+A bee stung
 {hero.him} on the [nose|ear].
 
-{Hero} came back with [a long spoon|a bucket], but the bees chased {hero.him} into [the pond|a bush]. "You took without
-asking," said {elder}. "What could you bring them?" {Hero} thought about it [all night|for a long time], and in the
+{Hero} came back with [a long spoon|a bucket], but the bees chased {hero.him} into [the pond|a
+bush]. "You took without
+asking," said {elder}. "What could you bring them?" {Hero} thought about it [all night|for a long
+time], and in the
 morning {hero.he} planted [clover|lavender|poppies] around the tree.
 
-When the flowers opened, the bees [hummed|buzzed] for joy and gave {hero} a whole jar of honey. "[Thank you for
-asking|Flowers for us and honey for you]," said their queen. [Asking is better than taking.|{Hero} shared the honey with
+When the flowers opened, the bees [hummed|buzzed] for joy and gave {hero} a whole jar of honey.
+"[Thank you for
+asking|Flowers for us and honey for you]," said their queen. [Asking is better than taking.|{Hero}
+shared the honey with
 {friend.a}.|<home>]"""
 
 # %% ../../nbs/20_tales.ipynb #o5afe7dd
-ALONE["letter"] = """<time>, a letter came for {someone}. But {hero} could not read. {Hero.he} was ashamed and told
-everyone that it was [only a bill|nothing important], and {hero.he} hid it [under {hero.his} pillow|behind a picture].
+ALONE[
+    "letter"
+] = """<time>, a letter came for {someone}. But {hero} could not read. {Hero.he} was ashamed and
+    told
+everyone that it was [only a bill|nothing important], and {hero.he} hid it [under {hero.his} pillow
+|behind a picture].
 
-Every evening, {hero.he} [looked at the letters|turned the paper around and around], but they stayed [strange|silent].
-At last {hero.he} went to {elder}. "Will you teach me to read?" {hero.he} whispered. "[I was waiting for you to ask|Of
+Every evening, {hero.he} [looked at the letters|turned the paper around and around], but they
+stayed [strange|silent].
+At last {hero.he} went to {elder}. "Will you teach me to read?" {hero.he} whispered. "[I was
+waiting for you to ask|Of
 course]," said {elder}. They began with the first letter of all and did not stop before the last.
 
-<soon> {hero} could read the first word, and then the next. "Please come to my party on Sunday," it said. It was from
-{friend.a}, and Sunday was [today|tomorrow]! {Hero} took {food.a} and ran all the way. [Nobody is too old to learn.|It is
+<soon> {hero} could read the first word, and then the next. "Please come to my party on Sunday," it
+said. It was from
+{friend.a}, and Sunday was [today|tomorrow]! {Hero} took {food.a} and ran all the way. [Nobody is
+too old to learn.|It is
 never a shame to ask.|<friends>]"""
 
-ALONE["mend"] = """<time>, {someone} dropped {hero.his} {toy}, and it broke in two. It had been a present from a dear
-friend. {Hero} tried to [tie it together|glue it with honey|fix it with mud], but it [fell apart|broke] again, and
+ALONE[
+    "mend"
+] = """<time>, {someone} dropped {hero.his} {toy}, and it broke in two. It had been a present from
+    a dear
+friend. {Hero} tried to [tie it together|glue it with honey|fix it with mud], but it [fell apart
+|broke] again, and
 {hero.he} began to cry.
 
-{Friend.a} heard {hero.him}. "I can mend things," said {friend}, "but [it takes a while|you must be patient]."
+{Friend.a} heard {hero.him}. "I can mend things," said {friend}, "but [it takes a while|you must be
+patient]."
 {Friend.he} worked [until midnight|for three days], while {hero} held the lamp.
 
-At last the {toy.noun} was whole. Where it had been broken, there was a fine line of gold. "Now it is [stronger than
-before|even more beautiful]," said {friend}. "And it has a story," said {hero}. [Broken things can become the best
+At last the {toy.noun} was whole. Where it had been broken, there was a fine line of gold. "Now it
+is [stronger than
+before|even more beautiful]," said {friend}. "And it has a story," said {hero}. [Broken things can
+become the best
 ones.|<friends>]"""
 
 # %% ../../nbs/20_tales.ipynb #c3ab7ce0
 TOGETHER = {}
 
-TOGETHER["tree"] = """One windy [day|morning|afternoon], {pair} were playing with {flyer.a} {outside.at}.
-<suddenly>, the wind [took|carried|blew] the {flyer.noun} up, up, up [to the top of|into] a tall tree. "Our
+TOGETHER[
+    "tree"
+] = """One windy [day|morning|afternoon], {pair} were playing with {flyer.a} {outside.at}.
+<suddenly>, the wind [took|carried|blew] the {flyer.noun} up, up, up [to the top of|into] a tall
+tree. "Our
 {flyer.noun} is stuck!" <cried> {hero}.
 
-{Friend} [shook the tree|threw a stick at it|jumped as high as {friend.he} could], but the {flyer.noun} did not
-come down. {Hero} tried to climb, but [the branches were too thin|it was too high]. Then {bird.a} landed near them.
+{Friend} [shook the tree|threw a stick at it|jumped as high as {friend.he} could], but the
+{flyer.noun} did not
+come down. {Hero} tried to climb, but [the branches were too thin|it was too high]. Then {bird.a}
+landed near them.
 "[May I help|What is wrong]?" asked {bird}.
 
-{Bird} flew up, [pulled|tugged] once, pulled twice, and the {flyer} came [floating|sailing] down. "<thanks>!" said
-{hero} and {friend}. "[Play with us|Stay and play]!" So all three played until [evening|the stars came out|dinner]."""
+{Bird} flew up, [pulled|tugged] once, pulled twice, and the {flyer} came [floating|sailing] down.
+"<thanks>!" said
+{hero} and {friend}. "[Play with us|Stay and play]!" So all three played until [evening|the stars
+came out|dinner]."""
 
-TOGETHER["thief"] = """<time>, {pair} wanted to play. But {hero}'s {toy} was gone! "[Who took|Where is] my
-{toy.noun}?" asked {hero}. {Hero.he} looked [under the bed|behind the door] and [in the garden|in every box]. It
+TOGETHER[
+    "thief"
+] = """<time>, {pair} wanted to play. But {hero}'s {toy} was gone! "[Who took|Where is] my
+{toy.noun}?" asked {hero}. {Hero.he} looked [under the bed|behind the door] and [in the garden|in
+every box]. It
 was not there.
 
-"Did you take it?" {hero.he} asked. {Friend} [looked at {friend.his} feet|turned red]. "Yes," said {friend}
-[softly|at last]. "It is so pretty, and I have nothing like it. I am sorry." And {friend.he} [gave back|brought
+"Did you take it?" {hero.he} asked. {Friend} [looked at {friend.his} feet|turned red]. "Yes," said
+{friend}
+[softly|at last]. "It is so pretty, and I have nothing like it. I am sorry." And {friend.he} [gave
+back|brought
 out] the {toy}.
 
-{Hero} was quiet. Then {hero.he} said, "[You only had to ask|Next time, just ask me]. We can share it." From then
-on, the {toy.noun} was with {hero} one day and with {friend} the next. [To forgive is a great gift.|It is good to
+{Hero} was quiet. Then {hero.he} said, "[You only had to ask|Next time, just ask me]. We can share
+it." From then
+on, the {toy.noun} was with {hero} one day and with {friend} the next. [To forgive is a great gift.
+|It is good to
 say sorry, and it is good to forgive.|<both>]"""
 
 # %% ../../nbs/20_tales.ipynb #4c8b5a85
-TOGETHER["birthday"] = """<time>, {pair} were [busy|thinking]. The next day was the birthday of {elder}. They had
+TOGETHER[
+    "birthday"
+] = """<time>, {pair} were [busy|thinking]. The next day was the birthday of {elder}. They had
 no money for a gift. "[Let us make something|We can make a surprise]," said {friend}.
 
-First they tried to bake {baked.a}, but it [burned|fell on the floor]. Then they [painted|made] a picture, but [the
-rain|a puddle] made it wet. They were <sad>. Then {hero} had an idea. "[We can sing a song|We can put on a show],
+First they tried to bake {baked.a}, but it [burned|fell on the floor]. Then they [painted|made] a
+picture, but [the
+rain|a puddle] made it wet. They were <sad>. Then {hero} had an idea. "[We can sing a song|We can
+put on a show],
 and we can give {hero.his} {toy}," {hero.he} [said|whispered].
 
-The next day, they [sang|danced] and gave {elder} the {toy}, tied with a [red|blue] ribbon. "This is the best
+The next day, they [sang|danced] and gave {elder} the {toy}, tied with a [red|blue] ribbon. "This
+is the best
 birthday of my life," said {elder}. [A gift from the heart is always right.|<both>]"""
 
-TOGETHER["boat"] = """<time>, {pair} built a [small|little] boat out of [wood|an old door|a big box]. {Hero}
+TOGETHER[
+    "boat"
+] = """<time>, {pair} built a [small|little] boat out of [wood|an old door|a big box]. {Hero}
 [brought|packed] {food.a}, and {friend} brought {toy.a}. Off they went!
 
-In the middle of the lake, {friend} saw [a hole|water] in the boat. "We are sinking!" {friend.he} <cried>. {Hero}
-tried to stop the hole with {hero.his} [hand|hat], but [more water came|it was too big]. <suddenly>, something
+In the middle of the lake, {friend} saw [a hole|water] in the boat. "We are sinking!" {friend.he}
+<cried>. {Hero}
+tried to stop the hole with {hero.his} [hand|hat], but [more water came|it was too big].
+<suddenly>, something
 [lifted|pushed] the boat. It was an old turtle, as big as a table!
 
-"Hold on tight," said the turtle, and carried them to the [island|shore]. {Hero} and {friend} gave the turtle half
-of the {food.noun}. Then they [fixed|mended] the boat with [clay|wax], and [the turtle swam beside them all the way
+"Hold on tight," said the turtle, and carried them to the [island|shore]. {Hero} and {friend} gave
+the turtle half
+of the {food.noun}. Then they [fixed|mended] the boat with [clay|wax], and [the turtle swam beside
+them all the way
 home|sailed home before dark]."""
 
 # %% ../../nbs/20_tales.ipynb #ee6eeac1
-TOGETHER["snow"] = """One [cold|white|winter] morning, there was snow everywhere. {Pair} made a big snowman. It had
-a [carrot|stick] for a nose and two [stones|buttons] for eyes. "It looks cold," said {hero}, and gave it {hero.his}
+TOGETHER[
+    "snow"
+] = """One [cold|white|winter] morning, there was snow everywhere. {Pair} made a big snowman. It had
+a [carrot|stick] for a nose and two [stones|buttons] for eyes. "It looks cold," said {hero}, and
+gave it {hero.his}
 {scarf}.
 
-The next morning, the {scarf.noun} was gone! "[Who took it|Where can it be]?" asked {friend}. They followed small
-tracks [over the hill|behind the barn|into the woods] and found a nest. In it lay {animal.a}, wrapped in the
+The next morning, the {scarf.noun} was gone! "[Who took it|Where can it be]?" asked {friend}. They
+followed small
+tracks [over the hill|behind the barn|into the woods] and found a nest. In it lay {animal.a},
+wrapped in the
 {scarf}. "I am sorry," said {animal}. "I was so cold."
 
-{Hero} [smiled|was not angry]. "Keep it," {hero.he} said. "A snowman does not feel the cold, but you do." {Friend}
+{Hero} [smiled|was not angry]. "Keep it," {hero.he} said. "A snowman does not feel the cold, but
+you do." {Friend}
 ran home and brought some hot {soup} for {animal.him}. <both>"""
 
-TOGETHER["storm"] = """One night, a [great|terrible|wild] storm came. In the morning, {pair} [looked at|stood in
-front of] the house of {friend}. The roof was gone! "[What can I do|Where will I sleep]?" asked {friend}.
+TOGETHER[
+    "storm"
+] = """One night, a [great|terrible|wild] storm came. In the morning, {pair} [looked at|stood in
+front of] the house of {friend}. The roof was gone! "[What can I do|Where will I sleep]?" asked
+{friend}.
 
-"We will build it again," said {hero}. They carried wood, but it was [too heavy|a lot of work]. So {hero} went to
-all the neighbors. {Bird.a} brought [straw|nails]. {Animal.a} brought [a ladder|a hammer]. {Elder} made {soup} for
+"We will build it again," said {hero}. They carried wood, but it was [too heavy|a lot of work]. So
+{hero} went to
+all the neighbors. {Bird.a} brought [straw|nails]. {Animal.a} brought [a ladder|a hammer]. {Elder}
+made {soup} for
 everyone.
 
-[They worked all day|Everybody helped], and by evening, {friend} had a new roof, [stronger|better] than before.
-"<thanks>!" said {friend}. "[Many hands make the work light|Alone I could not do it]," said {elder}, and they
+[They worked all day|Everybody helped], and by evening, {friend} had a new roof, [stronger|better]
+than before.
+"<thanks>!" said {friend}. "[Many hands make the work light|Alone I could not do it]," said
+{elder}, and they
 [danced|had a big feast]."""
 
 # %% ../../nbs/20_tales.ipynb #f0eae395
-TOGETHER["bridge"] = """<time>, {pair} met in the middle of a [narrow|small] bridge. "[Let me pass|Go back]," said
+TOGETHER[
+    "bridge"
+] = """<time>, {pair} met in the middle of a [narrow|small] bridge. "[Let me pass|Go back]," said
 {hero}. "I was here first." "No, I was here first," said {friend}. Neither of them moved.
 
-They [stood|waited] there all morning. The sun got hot, and they were [hungry|thirsty]. They pushed a little, and
-[splash|plop]! Both of them fell into the water. {Hero} looked at {friend}. {Friend} looked at {hero}. And then
+They [stood|waited] there all morning. The sun got hot, and they were [hungry|thirsty]. They pushed
+a little, and
+[splash|plop]! Both of them fell into the water. {Hero} looked at {friend}. {Friend} looked at
+{hero}. And then
 they began to laugh.
 
-"How silly we were," said {hero}. "[If one of us steps aside, both can pass|It does not matter who goes first]."
-They dried off in the sun and shared {food.a}. "After you," said {friend}. "No, after you," said {hero}. [It is
+"How silly we were," said {hero}. "[If one of us steps aside, both can pass|It does not matter who
+goes first]."
+They dried off in the sun and shared {food.a}. "After you," said {friend}. "No, after you," said
+{hero}. [It is
 wise to be polite.|Now they always wait for each other.|<both>]"""
 
-TOGETHER["treasure"] = """<time>, {pair} found an old map {place.at}. "A treasure!" <cried> {hero}. "[Let us find
+TOGETHER[
+    "treasure"
+] = """<time>, {pair} found an old map {place.at}. "A treasure!" <cried> {hero}. "[Let us find
 it|Let us go at once]," said {friend}.
 
-They walked past [a big rock|three tall trees|an old well] and crossed [a stream|a bridge|a field]. There they dug
-and dug, but they found only [stones|mud|roots]. {Friend} wanted to [stop|give up]. "[Just a little more|One more
+They walked past [a big rock|three tall trees|an old well] and crossed [a stream|a bridge|a field].
+There they dug
+and dug, but they found only [stones|mud|roots]. {Friend} wanted to [stop|give up]. "[Just a little
+more|One more
 try]," said {hero}. Then they hit something hard. It was a [box|chest|wooden box]!
 
-Inside there was no gold. There was {toy.a} and a [note|letter]. "The real treasure is the friend who [walks|digs]
-beside you," it said. {Hero} looked at {friend}, and they both <smiled>. "It is true," said {hero}. <both>"""
+Inside there was no gold. There was {toy.a} and a [note|letter]. "The real treasure is the friend
+who [walks|digs]
+beside you," it said. {Hero} looked at {friend}, and they both <smiled>. "It is true," said {hero}.
+<both>"""
 
 # %% ../../nbs/20_tales.ipynb #f9b885c1
-TOGETHER["picnic"] = """<time>, {pair} went on a picnic {outside.at}. They had {food.a}, some {soup}, and a
-[big|checkered|soft] blanket. But when they sat down, big drops began to fall. "[Our picnic is spoiled|Everything
+TOGETHER[
+    "picnic"
+] = """<time>, {pair} went on a picnic {outside.at}. They had {food.a}, some {soup}, and a
+[big|checkered|soft] blanket. But when they sat down, big drops began to fall. "[Our picnic is
+spoiled|Everything
 will get wet]!" <cried> {friend}.
 
-They ran to [a tree|an old log], but the rain came through. Then {hero} saw a [light|little door] under the roots
+They ran to [a tree|an old log], but the rain came through. Then {hero} saw a [light|little door]
+under the roots
 of a tree. {Animal.a} looked out. "[Come in, come in|It is dry in here]!" said {animal}.
 
-Inside it was warm and [cozy|dry]. They put the blanket on the floor and shared the {food.noun} with {animal}.
+Inside it was warm and [cozy|dry]. They put the blanket on the floor and shared the {food.noun}
+with {animal}.
 "This is the best picnic ever," said {hero}. [A little rain cannot spoil a good day.|<both>]"""
 
-TOGETHER["sick"] = """<time>, {pair} wanted to meet, but {friend} did not come. {Hero} waited and waited, and then
-{hero.he} went to [look for {friend.him}|find {friend.him}]. {Friend} was in bed. {Friend.his} nose was red, and
+TOGETHER[
+    "sick"
+] = """<time>, {pair} wanted to meet, but {friend} did not come. {Hero} waited and waited, and then
+{hero.he} went to [look for {friend.him}|find {friend.him}]. {Friend} was in bed. {Friend.his} nose
+was red, and
 {friend.he} [sneezed|coughed].
 
-"I am sick," said {friend}. "[And I am bored|And everything hurts]." {Hero} [made|cooked] some hot {soup}, but
-{friend} was not hungry. {Hero} [told a joke|read from a book], but {friend} did not laugh. So {hero} put {toy.a}
+"I am sick," said {friend}. "[And I am bored|And everything hurts]." {Hero} [made|cooked] some hot
+{soup}, but
+{friend} was not hungry. {Hero} [told a joke|read from a book], but {friend} did not laugh. So
+{hero} put {toy.a}
 on {hero.his} head and [danced|marched] around the room.
 
 {Friend} laughed and laughed until the bed shook. "I feel better!" {friend.he} said, and emptied the
-bowl. "Now it is my turn with the {toy.noun}." [Laughing is good medicine.|A friend is the best doctor.|<both>]"""
+bowl. "Now it is my turn with the {toy.noun}." [Laughing is good medicine.|A friend is the best
+doctor.|<both>]"""
 
 # %% ../../nbs/20_tales.ipynb #af341d1f
-TOGETHER["pot"] = """<time>, {pair} found an old pot {place.at}. {Hero} put one [coin|cherry|nut] into it. Pop! Now
-there were two. "[It is magic|A magic pot]!" said {friend}. They put in {food.a}, and out came two. They put in
+TOGETHER[
+    "pot"
+] = """<time>, {pair} found an old pot {place.at}. {Hero} put one [coin|cherry|nut] into it. Pop!
+    Now
+there were two. "[It is magic|A magic pot]!" said {friend}. They put in {food.a}, and out came two.
+They put in
 {toy.a}, and out came two.
 
-"[More, more|Let us make a hundred]!" said {hero}. They made more and more, until the [room|house|garden] was full,
-and they could not even find each other. "Where are you?" called {friend}. "I am here!" called {hero}. "I cannot
+"[More, more|Let us make a hundred]!" said {hero}. They made more and more, until the [room|house
+|garden] was full,
+and they could not even find each other. "Where are you?" called {friend}. "I am here!" called
+{hero}. "I cannot
 move!"
 
-"Stop, pot!" they said together, and it was quiet. Then they called all the people of the [village|town] and gave
+"Stop, pot!" they said together, and it was quiet. Then they called all the people of the [village
+|town] and gave
 it away. They kept only one {food.noun} for two. [Enough is as good as a feast.|<both>]"""
 
-TOGETHER["song"] = """<time>, {pair} wanted to play in the [spring|summer|village] concert. {Hero} played [the
-drum|the flute|the fiddle], and {friend} sang. "[You play too fast|You are too loud]!" said {friend}. "You sing too
+TOGETHER[
+    "song"
+] = """<time>, {pair} wanted to play in the [spring|summer|village] concert. {Hero} played [the
+drum|the flute|the fiddle], and {friend} sang. "[You play too fast|You are too loud]!" said
+{friend}. "You sing too
 slowly!" said {hero}.
 
-They [turned their backs|went away] and practiced alone. But the music sounded [thin|sad] and empty. [In the
-evening|The next day], they met {place.at}. "I will play [more softly|more slowly]," said {hero}. "And I will
+They [turned their backs|went away] and practiced alone. But the music sounded [thin|sad] and
+empty. [In the
+evening|The next day], they met {place.at}. "I will play [more softly|more slowly]," said {hero}.
+"And I will
 listen to you," said {friend}.
 
-They began again, and now it [sounded wonderful|was beautiful]. Even {bird.a} came to listen. At the concert,
-everyone [clapped|danced] and called for more. [It is good to listen to each other.|Two are better than
+They began again, and now it [sounded wonderful|was beautiful]. Even {bird.a} came to listen. At
+the concert,
+everyone [clapped|danced] and called for more. [It is good to listen to each other.|Two are better
+than
 one.|<both>]"""
 
 # %% ../../nbs/20_tales.ipynb #e971def4
-TOGETHER["moon"] = """One [clear|warm|summer] night, {pair} looked at the moon. "I think it is made of cheese,"
+TOGETHER[
+    "moon"
+] = """One [clear|warm|summer] night, {pair} looked at the moon. "I think it is made of cheese,"
 said {friend}. "I think it is a lamp," said {hero}. "[Let us go and see|Let us catch it]!"
 
-They climbed [a hill|a ladder|the roof], but the moon was still far away. They saw it in [the pond|a bucket of
-water|the lake] and tried to lift it out, but it broke into pieces. "[We have broken the moon|It is gone]!" said
+They climbed [a hill|a ladder|the roof], but the moon was still far away. They saw it in [the pond
+|a bucket of
+water|the lake] and tried to lift it out, but it broke into pieces. "[We have broken the moon|It is
+gone]!" said
 {friend}. Then the water grew still, and the moon was there again.
 
-{Bird.a} in a tree began to laugh. "[The moon is for everybody|Nobody can own the moon]," said {bird}. So {hero}
-and {friend} lay down in the grass and looked [for a long time|until they fell asleep]. [Some things are only there
+{Bird.a} in a tree began to laugh. "[The moon is for everybody|Nobody can own the moon]," said
+{bird}. So {hero}
+and {friend} lay down in the grass and looked [for a long time|until they fell asleep]. [Some
+things are only there
 to look at.|<both>]"""
 
-TOGETHER["hide"] = """<time>, {pair} played hide and seek {place.at}. {Hero} counted to ten. "[I am coming|Here I
-come]!" {hero.he} called. {Hero.he} looked behind [the wall|a bush], and {hero.he} looked [under a bench|in a
+TOGETHER[
+    "hide"
+] = """<time>, {pair} played hide and seek {place.at}. {Hero} counted to ten. "[I am coming|Here I
+come]!" {hero.he} called. {Hero.he} looked behind [the wall|a bush], and {hero.he} looked [under a
+bench|in a
 barrel]. No {friend.kind} was there.
 
-"[Come out|You win]!" {hero.he} called, but nobody came. Now {hero} was worried. {Hero.he} asked {bird.a}. "[Have
-you seen my friend|Where is my friend]?" {Bird} pointed to a [basket|heap of hay|hollow log]. From it came a funny
+"[Come out|You win]!" {hero.he} called, but nobody came. Now {hero} was worried. {Hero.he} asked
+{bird.a}. "[Have
+you seen my friend|Where is my friend]?" {Bird} pointed to a [basket|heap of hay|hollow log]. From
+it came a funny
 sound.
 
-It was {friend}, fast asleep and snoring! {Hero} laughed out loud. {Friend} [opened one eye|woke up]. "Did I win?"
-asked {friend}. "Yes," said {hero}, "you [won|are the best at hiding], and you are the loudest sleeper in the
+It was {friend}, fast asleep and snoring! {Hero} laughed out loud. {Friend} [opened one eye|woke
+up]. "Did I win?"
+asked {friend}. "Yes," said {hero}, "you [won|are the best at hiding], and you are the loudest
+sleeper in the
 world."
 """
 
 # %% ../../nbs/20_tales.ipynb #p5afe7dd
-TOGETHER["umbrella"] = """<time>, {pair} were far from home when it began to pour. They had only one umbrella, and it was
+TOGETHER[
+    "umbrella"
+] = """<time>, {pair} were far from home when it began to pour. They had only one umbrella, and it
+    was
 very small. "It is mine, so I will carry it," said {hero}. "But then I will get wet," said {friend}.
 
-They pulled it this way and that way until it [bent|turned inside out]. Now both of them were [soaked|dripping]. Under a
-bush they saw {animal.a}, who was [shivering|sneezing]. {Hero} and {friend} looked at each other. "[Come with us|There is
+They pulled it this way and that way until it [bent|turned inside out]. Now both of them were
+[soaked|dripping]. Under a
+bush they saw {animal.a}, who was [shivering|sneezing]. {Hero} and {friend} looked at each other.
+"[Come with us|There is
 room for three]," said {hero}.
 
-They [pushed|pulled] the umbrella back into shape, stood close together and walked slowly. It was tight, but it was warm.
-At the door, {animal} gave them {food.a} for their kindness. [There is always room for one more.|<both>]"""
+They [pushed|pulled] the umbrella back into shape, stood close together and walked slowly. It was
+tight, but it was warm.
+At the door, {animal} gave them {food.a} for their kindness. [There is always room for one more.
+|<both>]"""
 
-TOGETHER["well"] = """<time>, {pair} looked into a deep well {outside.at}. Plop! {Hero}'s {toy} slipped and fell in. "[It is
+TOGETHER[
+    "well"
+] = """<time>, {pair} looked into a deep well {outside.at}. Plop! {Hero}'s {toy} slipped and fell
+    in. "[It is
 gone|I will never see it again]!" <cried> {hero}.
 
-They let down the bucket, but the rope was too short. {Friend} leaned over so far that {hero} had to hold {friend.him} by
-the [feet|belt]. "We need something longer," said {friend}. So they tied {hero}'s scarf to the rope and tried [again|once
+They let down the bucket, but the rope was too short. {Friend} leaned over so far that {hero} had
+to hold {friend.him} by
+the [feet|belt]. "We need something longer," said {friend}. So they tied {hero}'s scarf to the rope
+and tried [again|once
 more].
 
-Now the bucket reached the water, but it [came up empty|could not catch the {toy.noun}]. <suddenly> a small fish put its
-head out. "Are you looking for this?" it asked, and [pushed|dropped] the {toy.noun} into the bucket. "<thanks>!" called
-{hero}, and {friend} [threw down some crumbs|sang it a song]. [It is good to try once more.|<both>]"""
+Now the bucket reached the water, but it [came up empty|could not catch the {toy.noun}]. <suddenly>
+a small fish put its
+head out. "Are you looking for this?" it asked, and [pushed|dropped] the {toy.noun} into the
+bucket. "<thanks>!" called
+{hero}, and {friend} [threw down some crumbs|sang it a song]. [It is good to try once more.
+|<both>]"""
 
 # %% ../../nbs/20_tales.ipynb #q5afe7dd
-TOGETHER["tower"] = """<time>, {pair} built a tower out of [blocks|boxes|stones]. It grew taller than {elder}. "I will put
-on the last one," said {hero}. "No, I will," said {friend}. They both [reached up|climbed up] at once, and crash! The
+TOGETHER[
+    "tower"
+] = """<time>, {pair} built a tower out of [blocks|boxes|stones]. It grew taller than {elder}. "I
+    will put
+on the last one," said {hero}. "No, I will," said {friend}. They both [reached up|climbed up] at
+once, and crash! The
 whole tower fell down.
 
-"You did it!" <cried> {hero}. "No, you did it!" said {friend}. They sat back to back and did not talk [until noon|for a
-while]. Then {friend} pushed one [small|round] piece over to {hero}. {Hero} pushed it back, and {hero.he} had to smile.
+"You did it!" <cried> {hero}. "No, you did it!" said {friend}. They sat back to back and did not
+talk [until noon|for a
+while]. Then {friend} pushed one [small|round] piece over to {hero}. {Hero} pushed it back, and
+{hero.he} had to smile.
 
-"Let us build it [wider|stronger], and each of us puts on every other piece," said {hero}. This time it [did not
-shake|stood still], and {hero} put {hero.his} {toy} on the very top. "It is ours," said {friend}. [Building is better than
+"Let us build it [wider|stronger], and each of us puts on every other piece," said {hero}. This
+time it [did not
+shake|stood still], and {hero} put {hero.his} {toy} on the very top. "It is ours," said {friend}.
+[Building is better than
 being right.|<both>]"""
 
 # %% ../../nbs/20_tales.ipynb #c6f2ca4d
-HABIT = """[||||{Hero.he} [liked|loved] to [count the clouds|collect stones|run in the wind|look at the stars|jump in puddles
-|sit in the sun|hum little songs|draw with a stick in the sand|ask questions|climb on rocks|smell the flowers|sleep late
+HABIT = """[||||{Hero.he} [liked|loved] to [count the clouds|collect stones|run in the wind|look at
+    the stars|jump in puddles
+|sit in the sun|hum little songs|draw with a stick in the sand|ask questions|climb on rocks|smell
+the flowers|sleep late
 |play outside|make new friends|help others|dig holes|watch the rain]. ]"""
-ONCE = """[Once upon a time, there [was|lived] {hero.a}. {Hero.he} lived {hero.home}.
+ONCE = (
+    """[Once upon a time, there [was|lived] {hero.a}. {Hero.he} lived {hero.home}.
     |Once upon a time, there [was|lived] {hero.a} {hero.home}.
     |Once upon a time, {hero.a} lived {hero.home}.
-    |Once upon a time, there was {hero.a}.|Once upon a time, there was {hero.a}.] """ + HABIT
-OTHERWISE = """[[Long ago|Long, long ago|A long time ago|Many years ago], {hero.a} lived {hero.home}.
-    |[There was once|There once was] {hero.a} who lived {hero.home}.|{Hero.home}, there [lived|was] {hero.a}.
-    |{Hero.full} lived {hero.home}.|{Hero.full} lived {hero.home}. [Everybody|Everyone] knew {hero.him}.
+    |Once upon a time, there was {hero.a}.|Once upon a time, there was {hero.a}.] """
+    + HABIT
+)
+OTHERWISE = (
+    """[[Long ago|Long, long ago|A long time ago|Many years ago], {hero.a} lived {hero.home}.
+    |[There was once|There once was] {hero.a} who lived {hero.home}.|{Hero.home}, there [lived|was]
+    {hero.a}.
+    |{Hero.full} lived {hero.home}.|{Hero.full} lived {hero.home}. [Everybody|Everyone] knew
+    {hero.him}.
     |This is the story of {hero.a}. {Hero.he} lived {hero.home}.
     |[Not far from here|Far away|Far, far away], {hero.home}, lived {hero.a}.
-    |{Hero.was}. {Hero.he} lived {hero.home}.|{Hero.was} who lived {hero.home}.] """ + HABIT
+    |{Hero.was}. {Hero.he} lived {hero.home}.|{Hero.was} who lived {hero.home}.] """
+    + HABIT
+)
 
 # %% ../../nbs/20_tales.ipynb #4631a9d0
 PAIRS = """[{Hero.full} and {friend.full} were [best|good|the best of|old] friends.
     They [lived {hero.home}|did everything together].
-    |{Hero.full} and {friend.full} [lived next door to each other|lived side by side, {hero.home}|always played together].
+    |{Hero.full} and {friend.full} [lived next door to each other|lived side by side, {hero.home}
+    |always played together].
     |Once upon a time, there were two friends, {hero.a} and {friend.a}. They lived {hero.home}.
     |Once upon a time, {hero.a} and {friend.a} lived {hero.home}.
     |Once upon a time, {hero.a} had a friend, {friend.a}.
     |Everybody {hero.home} knew {hero.full} and {friend.full},
     [for they were best friends|who were always together].] """
 OPENINGS = dict(none="", once=ONCE, otherwise=OTHERWISE, both=PAIRS)
-OPENED = {   # by whether the plot is for two: in which of a hundred cases a story opens how
+OPENED = {  # by whether the plot is for two: in which of a hundred cases a story opens how
     False: ["none"] * 13 + ["once"] * 45 + ["otherwise"] * 42,
-    True: ["none"] * 13 + ["once"] * 24 + ["otherwise"] * 23 + ["both"] * 40}
+    True: ["none"] * 13 + ["once"] * 24 + ["otherwise"] * 23 + ["both"] * 40,
+}
 
 # %% ../../nbs/20_tales.ipynb #0c09ad86
-GROUNDED = {"tree", "lost", "star", "boat", "moon", "thorn", "race", "bees", "well", "lamp"}   # wings would spoil these
+# wings would spoil these
+GROUNDED = {"tree", "lost", "star", "boat", "moon", "thorn", "race", "bees", "well", "lamp"}
 COURSES = {name: Course(name in TOGETHER, name not in GROUNDED) for name in ALONE | TOGETHER}
 
-def _telling(key, facts):   # the rules for a whole story
-    if key == "plot": return (ALONE | TOGETHER)[facts["plot"]]
-    if key == "opening": return OPENINGS[facts["opened"]]
-    if key == "someone": return "{hero.a}" if facts["opened"] == "none" else "{hero}"
+
+def _telling(key, facts):  # the rules for a whole story
+    if key == "plot":
+        return (ALONE | TOGETHER)[facts["plot"]]
+    if key == "opening":
+        return OPENINGS[facts["opened"]]
+    if key == "someone":
+        return "{hero.a}" if facts["opened"] == "none" else "{hero}"
     if key == "pair":
-        return "{hero} and {friend}" if facts["opened"] == "both" else "{someone} and {hero.his} friend {friend.full}"
+        return (
+            "{hero} and {friend}"
+            if facts["opened"] == "both"
+            else "{someone} and {hero.his} friend {friend.full}"
+        )
     return dict(story="{opening}{plot}")[key] if key == "story" else _answering(key, facts)
 
-def _course(fact, facts):   # the tables for a whole story
-    if fact == "class": return [*COURSES.values()]
-    if fact == "opened": return OPENED[facts["class"].pair]
-    if fact == "plot": return [name for name, course in COURSES.items() if course == facts["class"]]
+
+def _course(fact, facts):  # the tables for a whole story
+    if fact == "class":
+        return [*COURSES.values()]
+    if fact == "opened":
+        return OPENED[facts["class"].pair]
+    if fact == "plot":
+        return [name for name, course in COURSES.items() if course == facts["class"]]
     return _subjects(fact, facts)
 
 # %% ../../nbs/20_tales.ipynb #3f718da4
 def tell(
     rng: random.Random,
-) -> str:      # one story of three or four paragraphs
+) -> str:  # one story of three or four paragraphs
     "Tell one story."
     return draw("{story}", rng)[0]
 
+
 def tales(
     seed: int = 0,
-) -> Iterator[str]:   # endless
+) -> Iterator[str]:  # endless
     "Stories without end, the same for the same `seed`."
     rng = random.Random(seed)
-    while True: yield tell(rng)
+    while True:
+        yield tell(rng)
 
 # %% ../../nbs/20_tales.ipynb #s5afe7dd
 def fault(
     text: str,
-) -> str:      # empty, or where the story breaks
+) -> str:  # empty, or where the story breaks
     "Say why `text` is not one of our stories; nothing if it is one."
     ways, told = derivations(text)
-    if ways: return ""
+    if ways:
+        return ""
     return f"no story goes on after {text[:told][-40:]!r} with {text[told:][:25]!r}"
 
 # %% ../../nbs/20_tales.ipynb #x5afe7dd
 def entropy(
     n: int = 5000,
     seed: int = 0,
-) -> tuple[float, float]:   # nats a story, and the standard error of this estimate
-    "The mean surprise of a story's choices: no model can expect less, if each text has one derivation."
+) -> tuple[float, float]:  # nats a story, and the standard error of this estimate
+    """The mean surprise of a story's choices: no model can expect less, if each text has one
+    derivation.
+    """
     rng = random.Random(seed)
     nats = [draw("{story}", rng)[1] for _ in range(n)]
     mean = sum(nats) / n
     return mean, math.sqrt(sum((x - mean) ** 2 for x in nats) / (n - 1) / n)
 
 # %% ../../nbs/20_tales.ipynb #0c5b3790
-SHORT = ["""{intro} One day, {hero.he} lost {hero.his} {toy} {place.at}. {Hero.he} looked everywhere, but it was
-gone. Then {friend.a} came by with the {toy.noun} in {friend.his} hand. "Is this yours?" asked {friend}. "Yes!
+SHORT = [
+    """{intro} One day, {hero.he} lost {hero.his} {toy} {place.at}. {Hero.he} looked everywhere,
+    but it was
+gone. Then {friend.a} came by with the {toy.noun} in {friend.his} hand. "Is this yours?" asked
+{friend}. "Yes!
 <thanks>!" said {hero}. <friends>""",
-"""{intro} {Hero.he} wanted to {skill}, but {hero.he} did not know how. {Hero.he} tried and tried every day. "Do
-not give up," said {elder}. <soon> {hero} could {skill} better than anyone. {Hero.he} was very proud.""",
-"""{intro} One night, {hero} heard a strange noise. {Hero.he} was <afraid>. {Hero.he} looked behind the door, and
-there was {friend.a}. "I am [cold|hungry]," said {friend}. {Hero} laughed and gave {friend.him} {food.a}. <friends>""",
-"""{intro} One day, {hero} found {toy.a} {place.at}. "Who lost this?" {hero.he} asked. {Hero.he} met {friend.a} who
-was crying. "It is mine," said {friend}. {Hero} gave it back, and {friend} was <happy>. <friends>""",
-"""{intro} {Hero.he} had {food.a}, and {hero.he} was very hungry. Then {hero.he} met {friend.a} who had nothing to
-eat. {Hero} [thought for a moment|smiled] and gave {friend.him} half. "It tastes better together," said {hero}.
+    """{intro} {Hero.he} wanted to {skill}, but {hero.he} did not know how. {Hero.he} tried and
+    tried every day. "Do
+not give up," said {elder}. <soon> {hero} could {skill} better than anyone. {Hero.he} was very
+proud.""",
+    """{intro} One night, {hero} heard a strange noise. {Hero.he} was <afraid>. {Hero.he} looked
+    behind the door, and
+there was {friend.a}. "I am [cold|hungry]," said {friend}. {Hero} laughed and gave {friend.him}
+{food.a}. <friends>""",
+    """{intro} One day, {hero} found {toy.a} {place.at}. "Who lost this?" {hero.he} asked.
+    {Hero.he} met {friend.a} who
+was crying. "It is mine," said {friend}. {Hero} gave it back, and {friend} was <happy>.
 <friends>""",
-"""{intro} {Hero.he} planted a small seed and gave it water every day. For a long time, nothing happened. "Wait,"
+    """{intro} {Hero.he} had {food.a}, and {hero.he} was very hungry. Then {hero.he} met {friend.a}
+    who had nothing to
+eat. {Hero} [thought for a moment|smiled] and gave {friend.him} half. "It tastes better together,"
+said {hero}.
+<friends>""",
+    """{intro} {Hero.he} planted a small seed and gave it water every day. For a long time, nothing
+    happened. "Wait,"
 said {elder}. <soon> there was {plant.a}! {Hero} danced around it and was <happy>.""",
-"""{intro} One cold day, {hero} met {bird.a} with a hurt wing. {Hero.he} took {bird.him} home and gave {bird.him}
-some {soup}. When spring came, {bird} could fly again. Every morning {bird.he} came back to say hello to {hero}.""",
-"""{intro} The people told {hero.him} about a monster {outside.at}. {Hero} took {hero.his} {toy} and went to look.
-It was not a monster! It was only {friend.a} who was playing a drum. "Play with me," said {friend}, and they made
+    """{intro} One cold day, {hero} met {bird.a} with a hurt wing. {Hero.he} took {bird.him} home
+    and gave {bird.him}
+some {soup}. When spring came, {bird} could fly again. Every morning {bird.he} came back to say
+hello to {hero}.""",
+    """{intro} The people told {hero.him} about a monster {outside.at}. {Hero} took {hero.his}
+    {toy} and went to look.
+It was not a monster! It was only {friend.a} who was playing a drum. "Play with me," said {friend},
+and they made
 music all night.""",
-"""{intro} {Hero.his} {toy} was {hero.his} favorite thing. One day, {hero} saw {friend.a} who had no toys at all.
-"You can have my {toy.noun}," said {hero}. {Friend} was so <happy> that {friend.he} danced. <friends>""",
-"""{intro} One night, a small star fell into {hero.his} garden. "I want to go home," said the star. {Hero} asked
-{bird.a} for help. {Bird} took the star and flew up to the sky. "Good night, little star," said {hero}.""",
-"""{intro} It was {hero.his} birthday, but nobody came. {Hero} was <sad>. Then {hero.he} opened the door.
-"Surprise!" said {friend.a}. There was {food.a}, and there was {toy.a}, too. "This is the best day ever," said
+    """{intro} {Hero.his} {toy} was {hero.his} favorite thing. One day, {hero} saw {friend.a} who
+    had no toys at all.
+"You can have my {toy.noun}," said {hero}. {Friend} was so <happy> that {friend.he} danced.
+<friends>""",
+    """{intro} One night, a small star fell into {hero.his} garden. "I want to go home," said the
+    star. {Hero} asked
+{bird.a} for help. {Bird} took the star and flew up to the sky. "Good night, little star," said
 {hero}.""",
-"""{intro} {Hero.he} had a race with {friend.a}. {Friend} ran fast and fell into the mud. {Hero} stopped and pulled
-{friend.him} out. They came in last, side by side, but they laughed and were <happy>. <friends>"""]
+    """{intro} It was {hero.his} birthday, but nobody came. {Hero} was <sad>. Then {hero.he} opened
+    the door.
+"Surprise!" said {friend.a}. There was {food.a}, and there was {toy.a}, too. "This is the best day
+ever," said
+{hero}.""",
+    """{intro} {Hero.he} had a race with {friend.a}. {Friend} ran fast and fell into the mud.
+    {Hero} stopped and pulled
+{friend.him} out. They came in last, side by side, but they laughed and were <happy>. <friends>""",
+]
 
 # %% ../../nbs/20_tales.ipynb #33c19d0a
-SHORT_PAIR = ["""{both} One day, they found {toy.a}. "It is mine!" said {hero}. "No, it is mine!" said {friend}.
-They pulled and pulled, and both of them fell down. Then they began to laugh. "Let us share it," said {hero}.
+SHORT_PAIR = [
+    """{both} One day, they found {toy.a}. "It is mine!" said {hero}. "No, it is mine!" said
+    {friend}.
+They pulled and pulled, and both of them fell down. Then they began to laugh. "Let us share it,"
+said {hero}.
 <both>""",
-"""{both} One day, {friend} fell into a deep hole. "Help!" {friend.he} called. {Hero} ran to find a rope and pulled
-{friend.him} out. "<thanks>!" said {friend}. "<welcome>," said {hero}. They ate {food.a} and were <happy>.""",
-"""{both} They wanted to catch the moon. They climbed the highest hill, but it was still too far. So they sat down
+    """{both} One day, {friend} fell into a deep hole. "Help!" {friend.he} called. {Hero} ran to
+    find a rope and pulled
+{friend.him} out. "<thanks>!" said {friend}. "<welcome>," said {hero}. They ate {food.a} and were
+<happy>.""",
+    """{both} They wanted to catch the moon. They climbed the highest hill, but it was still too
+    far. So they sat down
 and looked at it together. "It is nice to have a friend," said {hero}. "It is," said {friend}.""",
-"""{both} One day it rained and rained. {Hero} was <sad>. But {friend} jumped into a puddle. Splash! Soon they were
+    """{both} One day it rained and rained. {Hero} was <sad>. But {friend} jumped into a puddle.
+    Splash! Soon they were
 both wet and muddy and <happy>. <both>""",
-"""{both} One night, they heard a noise. "A monster!" said {hero}. "A ghost!" said {friend}. They held hands and
-opened the door. It was only {bird.a} who wanted to say hello. They laughed and gave {bird.him} {food.a}.""",
-"""{both} One day, {hero} was sick. {Friend} came with hot {soup} and {toy.a}. {Friend.he} told funny stories until
+    """{both} One night, they heard a noise. "A monster!" said {hero}. "A ghost!" said {friend}.
+    They held hands and
+opened the door. It was only {bird.a} who wanted to say hello. They laughed and gave {bird.him}
+{food.a}.""",
+    """{both} One day, {hero} was sick. {Friend} came with hot {soup} and {toy.a}. {Friend.he} told
+    funny stories until
 {hero} laughed. The next day, {hero} was well again. "A friend is the best doctor," said {hero}.""",
-"""{both} They built a small boat and sailed to an island. There they found a box. In the box was {toy.a} and a
-letter. "Share me," said the letter. And so they did. <both>"""]
+    """{both} They built a small boat and sailed to an island. There they found a box. In the box
+    was {toy.a} and a
+letter. "Share me," said the letter. And so they did. <both>""",
+]
 
 # %% ../../nbs/20_tales.ipynb #452dfe40
-INTRO = """[Once upon a time, there was {hero.a}.|Once upon a time, there was {hero.a} who lived {hero.home}.
-    |Once upon a time, {hero.a} lived {hero.home}.|Once there was {hero.a}.|{Hero.a} lived {hero.home}.]"""
-BOTH = """[Once upon a time, there were two friends, {hero.a} and {friend.a}.|{Hero.a} and {friend.a} were best friends.
+INTRO = """[Once upon a time, there was {hero.a}.|Once upon a time, there was {hero.a} who lived
+    {hero.home}.
+    |Once upon a time, {hero.a} lived {hero.home}.|Once there was {hero.a}.|{Hero.a} lived
+    {hero.home}.]"""
+BOTH = """[Once upon a time, there were two friends, {hero.a} and {friend.a}.|{Hero.a} and
+    {friend.a} were best friends.
     |Once upon a time, {hero.a} and {friend.a} lived {hero.home}.]"""
-ASK = """[Tell me|Please tell me|Can you tell me|Could you tell me|I want to hear|I would like|Do you know|Write
+ASK = """[Tell me|Please tell me|Can you tell me|Could you tell me|I want to hear|I would like|Do
+    you know|Write
     |Make up] a [|short |little |nice |new ]story about {subject}"""
-ASK_ANY = ("[Tell me|Please tell me|Can you tell me|I want to hear|Do you know] "
-           "a [|short |little |nice |new ]story")
+ASK_ANY = (
+    "[Tell me|Please tell me|Can you tell me|I want to hear|Do you know] "
+    "a [|short |little |nice |new ]story"
+)
 AGAIN = "[Another one|One more|Again|Another story|One more story|Tell me another one|More]"
 LEAD = "[||||Of course! |Sure! |Here is a story. |Yes! ]"
 
 # %% ../../nbs/20_tales.ipynb #51b7960f
 SMALL_TALK = [
-    ("[Hello|Hi|Hello there|Good morning|Hey]",
-     "[Hello|Hi]! [Would you like to hear a story?|I am happy to see you.|Shall I tell you a story?]"),
-    ("[Thank you|Thanks|Thank you so much|Thank you for the story]",
-     "You are welcome! [I like to tell stories.|Come back soon.|I am glad you liked it.]"),
-    ("[What is your name?|Who are you?|What are you?]",
-     "I am a [very small|little] [storyteller|teller of stories]. "
-     "I live in a computer, and I know many [stories|animals]."),
-    ("[How are you?|How do you feel?]",
-     "I am [fine|very well|happy], thank you. [Would you like to hear a story?|I am ready for a story.]"),
-    ("[Good night|Bye|Goodbye|See you]",
-     "[Good night! Sleep well.|Goodbye! Come back soon.|Sweet dreams!]"),
-    ("[I am|I feel] [sad|bored|tired]",
-     "[I am sorry.|Oh, no.] [A story will help.|Shall I tell you a story about a funny bear?]"),
-    ("I am happy",
-     "[That is wonderful!|How nice!] [Let us celebrate with a story.|I am happy, too.]"),
-    ("[What can you do?|Can you help me?]",
-     "I can tell [little stories|stories]. "
-     "Ask me about a [fox|rabbit|dragon|robot], [a girl, or a boy|or a friend of yours]."),
-    ("[I liked it|That was nice|What a nice story|I like your story]",
-     "[Thank you!|I am so glad!] [I know many more.|Shall I tell you another one?]"),
-    ("What is your favorite [story|animal]?",
-     "I like [the one about the moon|foxes and owls|all of them]. [And you?|What do you like?]"),
+    (
+        "[Hello|Hi|Hello there|Good morning|Hey]",
+        (
+            "[Hello|Hi]! [Would you like to hear a story?|I am happy to see you.|Shall I tell you a"
+            " story?]"
+        ),
+    ),
+    (
+        "[Thank you|Thanks|Thank you so much|Thank you for the story]",
+        "You are welcome! [I like to tell stories.|Come back soon.|I am glad you liked it.]",
+    ),
+    (
+        "[What is your name?|Who are you?|What are you?]",
+        (
+            "I am a [very small|little] [storyteller|teller of stories]. "
+            "I live in a computer, and I know many [stories|animals]."
+        ),
+    ),
+    (
+        "[How are you?|How do you feel?]",
+        (
+            "I am [fine|very well|happy], thank you. [Would you like to hear a story?|I am ready"
+            " for a story.]"
+        ),
+    ),
+    (
+        "[Good night|Bye|Goodbye|See you]",
+        "[Good night! Sleep well.|Goodbye! Come back soon.|Sweet dreams!]",
+    ),
+    (
+        "[I am|I feel] [sad|bored|tired]",
+        "[I am sorry.|Oh, no.] [A story will help.|Shall I tell you a story about a funny bear?]",
+    ),
+    (
+        "I am happy",
+        "[That is wonderful!|How nice!] [Let us celebrate with a story.|I am happy, too.]",
+    ),
+    (
+        "[What can you do?|Can you help me?]",
+        (
+            "I can tell [little stories|stories]. "
+            "Ask me about a [fox|rabbit|dragon|robot], [a girl, or a boy|or a friend of yours]."
+        ),
+    ),
+    (
+        "[I liked it|That was nice|What a nice story|I like your story]",
+        "[Thank you!|I am so glad!] [I know many more.|Shall I tell you another one?]",
+    ),
+    (
+        "What is your favorite [story|animal]?",
+        "I like [the one about the moon|foxes and owls|all of them]. [And you?|What do you like?]",
+    ),
 ]
 
 # %% ../../nbs/20_tales.ipynb #ea87f49d
-SUBJECTS = {   # what a story may be asked about, and in how many of a hundred cases
-    "{a}{hero.kind}": 30, "{a}{hero.look} {hero.kind}": 20, "{a}{hero.kind}{hero.called}": 10, "{hero.full}": 12,
-    "{toy.a}": 12, "{a}{hero.kind} and {a}{friend.kind}": 8, "{hero} and {friend}": 8}
+SUBJECTS = {  # what a story may be asked about, and in how many of a hundred cases
+    "{a}{hero.kind}": 30,
+    "{a}{hero.look} {hero.kind}": 20,
+    "{a}{hero.kind}{hero.called}": 10,
+    "{hero.full}": 12,
+    "{toy.a}": 12,
+    "{a}{hero.kind} and {a}{friend.kind}": 8,
+    "{hero} and {friend}": 8,
+}
 
-def _subjects(fact, facts):   # the tables for a turn
-    if fact == "ask": return [AGAIN] * 2 + [ASK] * 3 if facts["later"] else [ASK_ANY] * 3 + [ASK] * 17
-    if fact == "subject": return [subject for subject, times in SUBJECTS.items() for _ in range(times)]
-    if "{friend" in facts["about"]: return SHORT_PAIR   # the fact is "short", the plot
+
+def _subjects(fact, facts):  # the tables for a turn
+    if fact == "ask":
+        return [AGAIN] * 2 + [ASK] * 3 if facts["later"] else [ASK_ANY] * 3 + [ASK] * 17
+    if fact == "subject":
+        return [subject for subject, times in SUBJECTS.items() for _ in range(times)]
+    if "{friend" in facts["about"]:
+        return SHORT_PAIR  # the fact is "short", the plot
     return [plot for plot in SHORT if "{toy" in plot or "{toy" not in facts["about"]]
 
-def _answering(key, facts):   # the rules for a turn
+
+def _answering(key, facts):  # the rules for a turn
     known = dict(intro=INTRO, both=BOTH, lead=LEAD, turn="{ask}\t{lead}{short}")
     return known[key] if key in known else facts[key]
 
 # %% ../../nbs/20_tales.ipynb #9dd302df
 def _turn(rng, later):
     "One question and its answer."
-    if rng.random() < 0.2: return [draw(text, rng)[0] for text in pick(SMALL_TALK, rng)]
+    if rng.random() < 0.2:
+        return [draw(text, rng)[0] for text in pick(SMALL_TALK, rng)]
     ask = pick(table("ask", dict(later=later)), rng)
     subject = pick(table("subject", {}), rng) if ask == ASK else ""
-    facts = {"ask": ask, "subject": subject, "about": subject, "class": Course("{friend" in subject, True)}
+    facts = {
+        "ask": ask,
+        "subject": subject,
+        "about": subject,
+        "class": Course("{friend" in subject, True),
+    }
     return draw("{turn}", rng, facts)[0].split("\t")
+
 
 def _question(text, rng):
     "A question the way people type it: with or without its last mark, or all in small letters."
@@ -1034,7 +1653,7 @@ def _question(text, rng):
 # %% ../../nbs/20_tales.ipynb #g9dd302df
 def dialogue(
     rng: random.Random,
-) -> list[tuple[str, str]]:   # one to three turns of (user, assistant)
+) -> list[tuple[str, str]]:  # one to three turns of (user, assistant)
     "A conversation in which someone asks for stories."
     turns = 1 + (rng.random() < 0.4) + (rng.random() < 0.1)
     said = [_turn(rng, later=i > 0) for i in range(turns)]

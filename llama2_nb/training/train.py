@@ -28,8 +28,10 @@ from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
-try: import fcntl
-except ImportError: fcntl = None   # Windows
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # Windows
 
 import numpy as np
 import sys
@@ -40,62 +42,86 @@ from ..checkpoint import Checkpoint, atomic_write, open_regular, write_checkpoin
 from ..config import CheckpointError, Config, check_plain, count_parameters, tensor_shapes
 from ..core import Llama
 from .tales import dialogue, tell
-from ..tokenizer import (BOS, EOS, WORDS, Tokenizer, find_tokenizer, pack_vocabulary,
-                                 train_vocabulary)
+from llama2_nb.tokenizer import (
+    BOS,
+    EOS,
+    WORDS,
+    Tokenizer,
+    find_tokenizer,
+    pack_vocabulary,
+    train_vocabulary,
+)
 from ..transformer import Transformer
 
 # %% ../../nbs/22_training.ipynb #trn00023
 def adamw(
-    w: np.ndarray, g: np.ndarray,   # weights, changed in place, and their gradient
-    m: np.ndarray, v: np.ndarray,   # running means of g and of g², changed in place
-    t: int,                         # which step, from 1
-    lr: float, beta1: float, beta2: float, decay: float, eps: float = 1e-8,
+    w: np.ndarray,
+    g: np.ndarray,  # weights, changed in place, and their gradient
+    m: np.ndarray,
+    v: np.ndarray,  # running means of g and of g², changed in place
+    t: int,  # which step, from 1
+    lr: float,
+    beta1: float,
+    beta2: float,
+    decay: float,
+    eps: float = 1e-8,
 ) -> None:
     "One step of AdamW (Loshchilov & Hutter 2017)."
     f = w.dtype.type
     m += f(1 - beta1) * (g - m)
     v += f(1 - beta2) * (g * g - v)
-    size = np.sqrt(v / f(1 - beta2 ** t)) + f(eps)
-    w -= f(lr) * (m / f(1 - beta1 ** t) / size + f(decay) * w)
+    size = np.sqrt(v / f(1 - beta2**t)) + f(eps)
+    w -= f(lr) * (m / f(1 - beta1**t) / size + f(decay) * w)
 
 # %% ../../nbs/22_training.ipynb #trn00010
 @dataclass(frozen=True)
 class Recipe:
     "What a training is: two runs with the same recipe and the same data end in the same bits."
-    dim: int = 128            # the model, as in `Config`
+
+    dim: int = 128  # the model, as in `Config`
     hidden_dim: int = 320
     n_layers: int = 5
     n_heads: int = 8
     n_kv_heads: int = 4
     vocab_size: int = 896
-    length: int = 512         # tokens of a row, and the most positions that the model will know
-    batch: int = 8            # rows of a step
-    micro: int = 2            # rows that go through the model together
+    length: int = 512  # tokens of a row, and the most positions that the model will know
+    batch: int = 8  # rows of a step
+    micro: int = 2  # rows that go through the model together
     steps: int = 10_000
-    lr: float = 3e-3          # the peak of the learning rate
-    warmup: int = 200         # steps to that peak
-    floor: float = 0.01       # share of the peak that the last step has
-    decay: float = 0.1        # of weights, not of gains; a step takes lr * decay of a weight away
-    beta1: float = 0.9        # memory of AdamW for gradients
-    beta2: float = 0.95       # and for their squares
-    clip: float = 1.0         # the longest gradient that is followed
-    seed: int = 1             # of the first weights and of the data; 0 is one like any other
-    save_every: int = 100     # steps
-    check_every: int = 250    # steps between two looks at the held-out rows
-    log_every: int = 10       # steps that a line of the log speaks for
+    lr: float = 3e-3  # the peak of the learning rate
+    warmup: int = 200  # steps to that peak
+    floor: float = 0.01  # share of the peak that the last step has
+    decay: float = 0.1  # of weights, not of gains; a step takes lr * decay of a weight away
+    beta1: float = 0.9  # memory of AdamW for gradients
+    beta2: float = 0.95  # and for their squares
+    clip: float = 1.0  # the longest gradient that is followed
+    seed: int = 1  # of the first weights and of the data; 0 is one like any other
+    save_every: int = 100  # steps
+    check_every: int = 250  # steps between two looks at the held-out rows
+    log_every: int = 10  # steps that a line of the log speaks for
 
-    def __post_init__(self): check_recipe(self)
+    def __post_init__(self):
+        check_recipe(self)
 
-    def config(self, vocab_size: int | None = None) -> Config:   # None: that of the recipe
+    def config(self, vocab_size: int | None = None) -> Config:  # None: that of the recipe
         "The shape of the model."
-        return Config(self.dim, self.hidden_dim, self.n_layers, self.n_heads, self.n_kv_heads,
-                      vocab_size or self.vocab_size, self.length)
+        return Config(
+            self.dim,
+            self.hidden_dim,
+            self.n_layers,
+            self.n_heads,
+            self.n_kv_heads,
+            vocab_size or self.vocab_size,
+            self.length,
+        )
 
 # %% ../../nbs/22_training.ipynb #trn00011
 def check_recipe(r: Recipe) -> None:
     "Raise `ValueError` for the first field that no training can have."
+
     def need(ok, name, expected):
-        if not ok: raise ValueError(f"{name}: expected {expected}, found {getattr(r, name)}")
+        if not ok:
+            raise ValueError(f"{name}: expected {expected}, found {getattr(r, name)}")
 
     for f in fields(r):
         value = getattr(r, f.name)
@@ -103,103 +129,151 @@ def check_recipe(r: Recipe) -> None:
             need(isinstance(value, int) and not isinstance(value, bool), f.name, "a whole number")
             least = 0 if f.name in ("seed", "warmup") else 1
             need(least <= value < 2**31, f.name, f"a number from {least} to 2147483647")
-        else: need(isinstance(value, (int, float)) and 0 <= value < math.inf, f.name, "a number from 0 up")
+        else:
+            need(
+                isinstance(value, (int, float)) and 0 <= value < math.inf,
+                f.name,
+                "a number from 0 up",
+            )
     need(r.lr > 0, "lr", "a number above 0")
     need(r.clip > 0, "clip", "a number above 0")
-    for name in "floor", "beta1", "beta2": need(getattr(r, name) <= 1, name, "a number from 0 to 1")
+    for name in "floor", "beta1", "beta2":
+        need(getattr(r, name) <= 1, name, "a number from 0 to 1")
     need(r.beta1 < 1 and r.beta2 < 1, "beta1" if r.beta1 == 1 else "beta2", "a number below 1")
     need(r.batch % r.micro == 0, "batch", f"a multiple of micro ({r.micro})")
 
 # %% ../../nbs/22_training.ipynb #trn00021
 def learning_rate(
-    step: int,     # from 0
+    step: int,  # from 0
     r: Recipe,
 ) -> float:
-    "Up in a straight line for `warmup` steps, then down along half a cosine to `floor` of the peak."
-    if step < r.warmup: return r.lr * (step + 1) / r.warmup
-    done = (step - r.warmup) / max(1, r.steps - 1 - r.warmup)   # 0 at the peak, 1 at the last step
+    """Up in a straight line for `warmup` steps, then down along half a cosine to `floor` of the
+    peak.
+    """
+    if step < r.warmup:
+        return r.lr * (step + 1) / r.warmup
+    done = (step - r.warmup) / max(1, r.steps - 1 - r.warmup)  # 0 at the peak, 1 at the last step
     return r.lr * (r.floor + (1 - r.floor) * (1 + math.cos(math.pi * min(done, 1))) / 2)
 
 # %% ../../nbs/22_training.ipynb #trn00022
 def clip_gradient(
-    grads: dict[str, np.ndarray],   # changed in place
-    most: float,                    # length that all of them together may have
-) -> float:                         # length that they had
+    grads: dict[str, np.ndarray],  # changed in place
+    most: float,  # length that all of them together may have
+) -> float:  # length that they had
     "Shorten a gradient that is too long, and keep its direction."
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
     if norm > most:
-        for g in grads.values(): g *= g.dtype.type(most / norm)
+        for g in grads.values():
+            g *= g.dtype.type(most / norm)
     return norm
 
 # %% ../../nbs/22_training.ipynb #trn00020
-def new_weights(c: Config, seed: int, scale: float = 0.02) -> dict[str, np.ndarray]:   # as `tensor_shapes` says
-    "Random float32 to begin with: small, and smaller where they are added to the stream; gains are 1."
+# as `tensor_shapes` says
+def new_weights(c: Config, seed: int, scale: float = 0.02) -> dict[str, np.ndarray]:
+    """Random float32 to begin with: small, and smaller where they are added to the stream;
+    gains are 1.
+    """
     rng, weights = np.random.default_rng(seed), {}
     for name, shape in tensor_shapes(c).items():
         size = scale / math.sqrt(2 * c.n_layers) if name in ("wo", "w2") else scale
-        weights[name] = (np.ones(shape, np.float32) if name.startswith("rms_") else
-                         rng.standard_normal(shape, dtype=np.float32) * np.float32(size))
+        weights[name] = (
+            np.ones(shape, np.float32)
+            if name.startswith("rms_")
+            else rng.standard_normal(shape, dtype=np.float32) * np.float32(size)
+        )
     return weights
 
 # %% ../../nbs/22_training.ipynb #trn00031
-CHATS = 0.2   # the share of sequences that are conversations
+CHATS = 0.2  # the share of sequences that are conversations
 
-def tale(rng: random.Random) -> list[list[str]]:   # texts that begin with BOS: [story], or [question, answer]
+
+# texts that begin with BOS: [story], or [question, answer]
+def tale(rng: random.Random) -> list[list[str]]:
     "A story, or now and then a conversation."
-    if rng.random() >= CHATS: return [[tell(rng)]]
+    if rng.random() >= CHATS:
+        return [[tell(rng)]]
     return [[f"[INST] {asked} [/INST]", answer] for asked, answer in dialogue(rng)]
+
 
 def tales_vocabulary(vocab_size: int, seed: int, n: int = 20_000) -> Tokenizer:
     "Learn the vocabulary from `n` stories and conversations."
     rng = random.Random(f"vocabulary {seed}")
-    return train_vocabulary((" " + " ".join(text) for _ in range(n) for text in tale(rng)), vocab_size)
+    return train_vocabulary(
+        (" " + " ".join(text) for _ in range(n) for text in tale(rng)), vocab_size
+    )
 
-def tales_sequence(tok: Tokenizer) -> Callable:   # what `Stream` asks for
+
+def tales_sequence(tok: Tokenizer) -> Callable:  # what `Stream` asks for
     "Stories as ids. A question is read, never learned: the model answers, it doesn't ask."
     encode = quick_encoder(tok)
+
     def sequence(rng: random.Random) -> tuple[list[int], list[bool]]:
         ids, learn = [], []
         for *asked, told in tale(rng):
-            question, answer = [id for text in asked for id in encode(text)], encode(told) + [EOS] * len(asked)
+            question, answer = (
+                [id for text in asked for id in encode(text)],
+                encode(told) + [EOS] * len(asked),
+            )
             ids += [BOS, *question, *answer]
             learn += [True, *[False] * len(question), *[True] * len(answer)]
         return ids, learn
+
     return sequence
 
 # %% ../../nbs/22_training.ipynb #trn00030
-def quick_encoder(tok: Tokenizer) -> Callable[[str], list[int]]:   # text → ids, without BOS
-    "`tok.encode` for many texts: where no piece crosses the border of a word, a word need be encoded only once."
-    newline = tok.encode("\n", bos=False)   # the space that encode() puts in front, and what a line feed is
+def quick_encoder(tok: Tokenizer) -> Callable[[str], list[int]]:  # text → ids, without BOS
+    """`tok.encode` for many texts: where no piece crosses the border of a word, a word need be
+    encoded only once.
+    """
+    # the space that encode() puts in front, and what a line feed is
+    newline = tok.encode("\n", bos=False)
 
-    def whole(text: str) -> list[int]: return tok.encode(text, bos=False)
-    if any(len(WORDS.findall(piece.decode("utf-8", "replace"))) > 1 for piece in tok.pieces[259:]): return whole
+    def whole(text: str) -> list[int]:
+        return tok.encode(text, bos=False)
+
+    if any(len(WORDS.findall(piece.decode("utf-8", "replace"))) > 1 for piece in tok.pieces[259:]):
+        return whole
 
     @lru_cache(maxsize=2**18)
     def word_ids(word: str) -> list[int]:
-        if word == " ": return newline[:1]
-        return whole(word[1:]) if word[0] == " " else whole("\n" + word)[len(newline):]
+        if word == " ":
+            return newline[:1]
+        return whole(word[1:]) if word[0] == " " else whole("\n" + word)[len(newline) :]
 
     def encode(text: str) -> list[int]:
         return [id for word in WORDS.findall(" " + text) for id in word_ids(word)] if text else []
+
     return encode
 
 # %% ../../nbs/22_training.ipynb #trn00032
 class Stream:
-    "Endless rows that nobody has read before: each is made from its number, whenever it is asked for."
+    """Endless rows that nobody has read before: each is made from its number, whenever it is
+    asked for.
+    """
 
-    def __init__(self, sequence: Callable, seed: int, length: int):   # sequence(rng) → ids, and which are learned
+    # sequence(rng) → ids, and which are learned
+    def __init__(self, sequence: Callable, seed: int, length: int):
         self.sequence, self.seed, self.length = sequence, seed, length
 
-    def row(self, number: int, held_out: bool = False) -> tuple[list[int], list[bool]]:   # length + 1 of each
+    # length + 1 of each
+    def row(self, number: int, held_out: bool = False) -> tuple[list[int], list[bool]]:
         "Sequences one after the other, until the row is full; the last one is cut."
-        rng, ids, learn = random.Random(f"{'held out' if held_out else 'train'} {self.seed} {number}"), [], []
+        rng, ids, learn = (
+            random.Random(f"{'held out' if held_out else 'train'} {self.seed} {number}"),
+            [],
+            [],
+        )
         while len(ids) <= self.length:
             new = self.sequence(rng)
-            ids += new[0]; learn += new[1]
-        return ids[:self.length + 1], learn[:self.length + 1]
+            ids += new[0]
+            learn += new[1]
+        return ids[: self.length + 1], learn[: self.length + 1]
 
-    def rows(self, first: int, n: int, held_out: bool = False) -> tuple[np.ndarray, np.ndarray]:   # (n, length) each
-        "Tokens and targets of rows first to first + n − 1; a target that is not to be learned is −1."
+    # (n, length) each
+    def rows(self, first: int, n: int, held_out: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and targets of rows first to first + n − 1; a target that is not to be learned
+        is −1.
+        """
         rows = [self.row(number, held_out) for number in range(first, first + n)]
         ids, learn = (np.array(part) for part in zip(*rows))
         return ids[:, :-1], np.where(learn, ids, -1)[:, 1:]
@@ -207,21 +281,32 @@ class Stream:
 # %% ../../nbs/22_training.ipynb #trn00033
 SEPARATOR = "<|endoftext|>"
 
+
 def read_texts(path: str | os.PathLike) -> Iterator[str]:
-    """The texts of a file, one after the other: what stands between lines of `<|endoftext|>` or, in a file
-    without any, between blank lines. Raises `ValueError` if the file can't be read or is no UTF-8."""
-    with io.BufferedReader(open_regular(path, ValueError)) as f: marked = any(SEPARATOR.encode() in line for line in f)
+    """The texts of a file, one after the other: what stands between lines of `<|endoftext|>`
+    or, in a file without any, between blank lines. Raises `ValueError` if the file can't be
+    read or is no UTF-8.
+    """
+    with io.BufferedReader(open_regular(path, ValueError)) as f:
+        marked = any(SEPARATOR.encode() in line for line in f)
     lines = []
     try:
         with open(path, encoding="utf-8-sig") as f:
             for line in f:
                 if (line.strip() == SEPARATOR) if marked else not line.strip():
-                    if lines: yield "".join(lines).strip()
+                    if lines:
+                        yield "".join(lines).strip()
                     lines = []
-                else: lines.append(line)
-    except UnicodeDecodeError as e: raise ValueError(f"{path}: expected text in UTF-8, found byte {e.object[e.start]:#04x}") from None
-    except OSError as e: raise ValueError(f"{path}: can't be read: {e.strerror}") from None
-    if lines: yield "".join(lines).strip()
+                else:
+                    lines.append(line)
+    except UnicodeDecodeError as e:
+        raise ValueError(
+            f"{path}: expected text in UTF-8, found byte {e.object[e.start]:#04x}"
+        ) from None
+    except OSError as e:
+        raise ValueError(f"{path}: can't be read: {e.strerror}") from None
+    if lines:
+        yield "".join(lines).strip()
 
 # %% ../../nbs/22_training.ipynb #trn00034
 class TextFile:
@@ -229,15 +314,23 @@ class TextFile:
 
     def __init__(self, path: str | os.PathLike, tok: Tokenizer, seed: int, length: int):
         self.seed, self.length = seed, length
-        encode, ids, starts = quick_encoder(tok), array("H" if tok.vocab_size <= 2**16 else "I"), array("q")
+        encode, ids, starts = (
+            quick_encoder(tok),
+            array("H" if tok.vocab_size <= 2**16 else "I"),
+            array("q"),
+        )
         for text in read_texts(path):
             new = [BOS, *encode(text)]
-            starts.extend(range(len(ids), len(ids) + max(1, len(new) - length // 2), length))   # long: from inside, too
+            # long: from inside, too
+            starts.extend(range(len(ids), len(ids) + max(1, len(new) - length // 2), length))
             ids.extend(new)
         ids, starts = np.array(ids), np.array(starts)
-        cut = int(np.searchsorted(starts, len(ids) * 19 // 20))   # the last twentieth is held out
+        cut = int(np.searchsorted(starts, len(ids) * 19 // 20))  # the last twentieth is held out
         if len(ids) < 40 * length or not 0 < cut < len(starts):
-            raise ValueError(f"{path}: expected at least {40 * length} tokens for rows of {length}, found {len(ids)}")
+            raise ValueError(
+                f"{path}: expected at least {40 * length} tokens for rows of {length}, found"
+                f" {len(ids)}"
+            )
         border = starts[cut]
         self.parts = (ids[:border], starts[:cut]), (ids[border:], starts[cut:] - border)
 
@@ -251,91 +344,128 @@ class TextFile:
         ids, starts = self.parts[held_out]
         numbers = [divmod(number, len(starts)) for number in range(first, first + n)]
         chosen = [i if held_out else self.order(epoch)[i] for epoch, i in numbers]
-        at = (starts[chosen][:, None] + np.arange(self.length + 1)) % len(ids)   # after the last text comes the first
+        # after the last text comes the first
+        at = (starts[chosen][:, None] + np.arange(self.length + 1)) % len(ids)
         window = ids[at].astype(np.intp)
         return window[:, :-1], window[:, 1:]
 
 # %% ../../nbs/22_training.ipynb #trn00040
-def _share(w: dict, c: Config, rows: tuple) -> tuple[int, float, dict]:   # rows: tokens and targets
+def _share(w: dict, c: Config, rows: tuple) -> tuple[int, float, dict]:  # rows: tokens and targets
     "What some rows have to say: how many targets, the sum of their losses, and its gradient."
     tokens, targets = rows
-    if not (n := int((targets >= 0).sum())): return 0, 0.0, {}
-    with np.errstate(all="ignore"): loss, grads = loss_and_grads(w, c, tokens, targets)   # `update` looks for NaN
-    for g in grads.values(): g *= g.dtype.type(n)
+    if not (n := int((targets >= 0).sum())):
+        return 0, 0.0, {}
+    # `update` looks for NaN
+    with np.errstate(all="ignore"):
+        loss, grads = loss_and_grads(w, c, tokens, targets)
+    for g in grads.values():
+        g *= g.dtype.type(n)
     return n, loss * n, grads
+
 
 def _loss(w: dict, c: Config, rows: tuple) -> tuple[int, float]:
     "The same without the gradient: only the way forward."
     tokens, targets = rows
-    if not (n := int((targets >= 0).sum())): return 0, 0.0
+    if not (n := int((targets >= 0).sum())):
+        return 0, 0.0
     return n, cross_entropy(forward_rows(w, c, np.asarray(tokens), {}), targets.reshape(-1))[0] * n
 
 # %% ../../nbs/22_training.ipynb #trn00041
 class Training:
     "A model that learns: weights, what AdamW remembers of them, and how many steps were made."
 
-    def __init__(self, recipe: Recipe, config: Config, data, weights: dict | None = None):   # data: a Stream or TextFile
+    # data: a Stream or TextFile
+    def __init__(self, recipe: Recipe, config: Config, data, weights: dict | None = None):
         self.recipe, self.config, self.data, self.step, self.start = recipe, config, data, 0, 0
-        if weights: self.start = zlib.crc32(b"".join(w.tobytes() for w in weights.values()))   # a run that goes on must have begun with them
+        # a run that goes on must have begun with them
+        if weights:
+            self.start = zlib.crc32(b"".join(w.tobytes() for w in weights.values()))
         self.weights = weights or new_weights(config, recipe.seed)
-        self.m, self.v = ({name: np.zeros_like(w) for name, w in self.weights.items()} for _ in range(2))
+        self.m, self.v = (
+            {name: np.zeros_like(w) for name, w in self.weights.items()} for _ in range(2)
+        )
 
     def gradient(self, pool: ThreadPoolExecutor) -> tuple[float, dict[str, np.ndarray]]:
-        "Mean loss and gradient of the next step's targets. Summed in the order of the rows: any pool, the same bits."
+        """Mean loss and gradient of the next step's targets. Summed in the order of the rows:
+        any pool, the same bits.
+        """
         r = self.recipe
         work = lambda first: _share(self.weights, self.config, self.data.rows(first, r.micro))
         first, n, loss, total = self.step * r.batch, 0, 0.0, {}
         for targets, part, grads in pool.map(work, range(first, first + r.batch, r.micro)):
             n, loss = n + targets, loss + part
-            if not total: total = grads; continue
-            for name, g in grads.items(): total[name] += g
-        if not n: raise ValueError(f"step {self.step + 1}: expected targets to be learned, found none")
-        for g in total.values(): g /= g.dtype.type(n)
+            if not total:
+                total = grads
+                continue
+            for name, g in grads.items():
+                total[name] += g
+        if not n:
+            raise ValueError(f"step {self.step + 1}: expected targets to be learned, found none")
+        for g in total.values():
+            g /= g.dtype.type(n)
         return loss / n, total
 
-    def update(self, pool: ThreadPoolExecutor) -> tuple[float, float]:   # loss, length of the gradient
+    # loss, length of the gradient
+    def update(self, pool: ThreadPoolExecutor) -> tuple[float, float]:
         "One step. Raises `ValueError` if the loss is no number, and changes nothing."
         r, (loss, grads) = self.recipe, self.gradient(pool)
         norm = clip_gradient(grads, r.clip)
-        if not math.isfinite(norm + loss): raise ValueError(
-            f"step {self.step + 1}: expected a finite loss and gradient, found {loss} and {norm}; try a smaller lr")
+        if not math.isfinite(norm + loss):
+            raise ValueError(
+                f"step {self.step + 1}: expected a finite loss and gradient, found {loss} and"
+                f" {norm}; try a smaller lr"
+            )
         rate = learning_rate(self.step, r)
         self.step += 1
         for name, w in self.weights.items():
             decay = 0.0 if name.startswith("rms_") else r.decay
-            adamw(w, grads[name], self.m[name], self.v[name], self.step, rate, r.beta1, r.beta2, decay)
+            adamw(
+                w, grads[name], self.m[name], self.v[name], self.step, rate, r.beta1, r.beta2, decay
+            )
         return loss, norm
 
-    def held_out(self, pool: ThreadPoolExecutor, rows: int = 64) -> float:   # nats a target
+    def held_out(self, pool: ThreadPoolExecutor, rows: int = 64) -> float:  # nats a target
         "Mean loss on rows that are never learned from."
         r = self.recipe
-        work = lambda first: _loss(self.weights, self.config, self.data.rows(first, r.micro, held_out=True))
+        work = lambda first: _loss(
+            self.weights, self.config, self.data.rows(first, r.micro, held_out=True)
+        )
         parts = list(pool.map(work, range(0, rows, r.micro)))
         return sum(loss for _, loss in parts) / max(1, sum(n for n, _ in parts))
 
 # %% ../../nbs/22_training.ipynb #trn00205
 def copying(
-    weights: dict[str, np.ndarray], c: Config,
-    tokens: np.ndarray,    # (B, T)
-    targets: np.ndarray,   # (B, T); −1: not asked for
-) -> np.ndarray:           # (n_layers, n_heads) from 0 to 1
-    "How much of its attention each head gives to earlier places of the token that comes next, where there are any."
+    weights: dict[str, np.ndarray],
+    c: Config,
+    tokens: np.ndarray,  # (B, T)
+    targets: np.ndarray,  # (B, T); −1: not asked for
+) -> np.ndarray:  # (n_layers, n_heads) from 0 to 1
+    """How much of its attention each head gives to earlier places of the token that comes next,
+    where there are any.
+    """
     trace = {}
     forward_rows(weights, c, tokens, trace)
     T = tokens.shape[1]
-    there = (tokens[:, None] == targets[:, :, None]) & np.tri(T, dtype=bool)   # (B, T, T): it stood there
-    asked = there.any(-1)                                                      # (B, T)
+    # (B, T, T): it stood there
+    there = (tokens[:, None] == targets[:, :, None]) & np.tri(T, dtype=bool)
+    asked = there.any(-1)  # (B, T)
     looked = [(att * there[:, None]).sum(-1).swapaxes(1, 2)[asked].mean(0) for att in trace["att"]]
     return np.array(looked)
 
 # %% ../../nbs/22_training.ipynb #trn00042
-def fingerprint(data, tok: Tokenizer | None = None) -> int:   # data: a Stream or TextFile
+def fingerprint(data, tok: Tokenizer | None = None) -> int:  # data: a Stream or TextFile
     "A number that is another one for other data, or for another vocabulary."
     crc = 0 if tok is None else zlib.crc32(pack_vocabulary(tok.pieces, tok.scores))
-    if isinstance(data, TextFile): arrays = [a for part in data.parts for a in part]   # all of it
-    else: arrays = [np.asarray(a, "<i4") for held_out in (False, True) for a in data.rows(0, 4, held_out)]
-    for a in arrays: crc = zlib.crc32(np.ascontiguousarray(a), crc)
+    if isinstance(data, TextFile):
+        arrays = [a for part in data.parts for a in part]  # all of it
+    else:
+        arrays = [
+            np.asarray(a, "<i4") for held_out in (False, True) for a in data.rows(0, 4, held_out)
+        ]
+    for a in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(a), crc)
     return crc
+
 
 def checksum(values: dict[str, np.ndarray]) -> int:
     "A number that is another one if any name, shape or bit is."
@@ -345,95 +475,186 @@ def checksum(values: dict[str, np.ndarray]) -> int:
         crc = zlib.crc32(a.tobytes(), crc)
     return crc
 
-def save_state(path: str | os.PathLike, t: Training, settings: dict, seconds: float, losses: list[float],
-               log: tuple[int, int] = (0, 0)) -> None:   # bytes of the log so far, and their CRC-32
-    "Write all that the next step depends on; at every moment the old file is there, or the new one."
-    values = {f"{kind}.{name}": a for kind in ("weights", "m", "v") for name, a in getattr(t, kind).items()}
-    values.update(step=np.array(t.step), settings=np.array(json.dumps(settings)), seconds=np.array(seconds),
-                  losses=np.array(losses, float), log=np.array(log, np.int64))
-    with atomic_write(path) as f: np.savez(f, checksum=checksum(values), **values)
+
+def save_state(
+    path: str | os.PathLike,
+    t: Training,
+    settings: dict,
+    seconds: float,
+    losses: list[float],
+    log: tuple[int, int] = (0, 0),
+) -> None:  # bytes of the log so far, and their CRC-32
+    """Write all that the next step depends on; at every moment the old file is there, or the
+    new one.
+    """
+    values = {
+        f"{kind}.{name}": a
+        for kind in ("weights", "m", "v")
+        for name, a in getattr(t, kind).items()
+    }
+    values.update(
+        step=np.array(t.step),
+        settings=np.array(json.dumps(settings)),
+        seconds=np.array(seconds),
+        losses=np.array(losses, float),
+        log=np.array(log, np.int64),
+    )
+    with atomic_write(path) as f:
+        np.savez(f, checksum=checksum(values), **values)
+
 
 def differences(found: dict, expected: dict) -> list[str]:
     "Where two settings differ; how often a state is saved is of no account."
+
     def said(settings: dict, name: str) -> str:
         text = str(settings.get(name))
         return text if text.isprintable() and len(text) < 80 else ascii(text)[:80]
-    names = [name for name in {**expected, **found} if name != "save_every" and found.get(name) != expected.get(name)]
-    if names == ["fingerprint"]: return ["other data, or another vocabulary"]
-    return [f"{name if name in expected else ascii(name)[:40]} {said(found, name)} instead of {said(expected, name)}"
-            for name in names if name != "fingerprint"]
+
+    names = [
+        name
+        for name in {**expected, **found}
+        if name != "save_every" and found.get(name) != expected.get(name)
+    ]
+    if names == ["fingerprint"]:
+        return ["other data, or another vocabulary"]
+    return [
+        f"{name if name in expected else ascii(name)[:40]} {said(found, name)} instead of"
+        f" {said(expected, name)}"
+        for name in names
+        if name != "fingerprint"
+    ]
 
 # %% ../../nbs/22_training.ipynb #trn0042b
-def load_state(path: str | os.PathLike, t: Training, settings: dict) -> tuple[float, list[float], tuple[int, int]]:
-    """Take a state back; gives seconds, losses and what `save_state` was told of the log. Raises `ValueError`,
-    and changes nothing, if the file is none, is damaged, or comes of a run with other settings."""
-    kept = {f"{kind}.{name}": a for kind in ("weights", "m", "v") for name, a in getattr(t, kind).items()}
+def load_state(
+    path: str | os.PathLike, t: Training, settings: dict
+) -> tuple[float, list[float], tuple[int, int]]:
+    """Take a state back; gives seconds, losses and what `save_state` was told of the log.
+    Raises `ValueError`, and changes nothing, if the file is none, is damaged, or comes of a run
+    with other settings.
+    """
+    kept = {
+        f"{kind}.{name}": a
+        for kind in ("weights", "m", "v")
+        for name, a in getattr(t, kind).items()
+    }
     with io.BufferedReader(open_regular(path, ValueError)) as f:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 values, differing = _read_state(f, kept, settings)
-        except Exception as e:   # of NumPy, zipfile and json: whatever a damaged file makes of them
+        except Exception as e:  # of NumPy, zipfile and json: whatever a damaged file makes of them
             why = " ".join(str(e).split())[:100] or type(e).__name__
             why = why if why.isprintable() else ascii(why)
-            raise ValueError(f"{path}: expected the state of a training, found something else ({why})") from None
-    if differing: raise ValueError(f"{path}: expected a run with the same settings, found {', '.join(differing)}")
-    for name, a in kept.items(): a[...] = values[name]
+            raise ValueError(
+                f"{path}: expected the state of a training, found something else ({why})"
+            ) from None
+    if differing:
+        raise ValueError(
+            f"{path}: expected a run with the same settings, found {', '.join(differing)}"
+        )
+    for name, a in kept.items():
+        a[...] = values[name]
     t.step = int(values["step"])
     return float(values["seconds"]), values["losses"].tolist(), tuple(values["log"].tolist())
 
-def _read_state(f, kept: dict[str, np.ndarray], settings: dict) -> tuple[dict[str, np.ndarray], list[str]]:
+
+def _read_state(
+    f, kept: dict[str, np.ndarray], settings: dict
+) -> tuple[dict[str, np.ndarray], list[str]]:
     "All values of a state, as they were written; or none, and where its settings differ."
-    small = dict(step=(), settings=(), seconds=(), log=(2,), checksum=())   # name → shape
-    if f.peek(2)[:2] != b"PK": raise ValueError("no zip archive")
+    small = dict(step=(), settings=(), seconds=(), log=(2,), checksum=())  # name → shape
+    if f.peek(2)[:2] != b"PK":
+        raise ValueError("no zip archive")
     with np.load(f, allow_pickle=False) as saved:
         for entry in saved.zip.infolist():
-            if entry.compress_type: raise ValueError(f"{entry.filename!r} is compressed")
-            if entry.filename == "settings.npy" and entry.file_size > 2**20: raise ValueError("the settings are too long")
-        if differing := differences(json.loads(str(saved["settings"])), settings): return {}, differing
-        if unknown := set(saved.files) - {*kept, *small, "losses"}: raise ValueError(f"{min(unknown)!r} is no part of it")
+            if entry.compress_type:
+                raise ValueError(f"{entry.filename!r} is compressed")
+            if entry.filename == "settings.npy" and entry.file_size > 2**20:
+                raise ValueError("the settings are too long")
+        if differing := differences(json.loads(str(saved["settings"])), settings):
+            return {}, differing
+        if unknown := set(saved.files) - {*kept, *small, "losses"}:
+            raise ValueError(f"{min(unknown)!r} is no part of it")
         values = {name: saved[name] for name in (*kept, *small, "losses")}
     for name, a in values.items():
         shape = kept[name].shape if name in kept else small.get(name, (a.size,))
-        if a.shape != shape: raise ValueError(f"{name}: expected shape {shape}, found {a.shape}")
-    if int(values.pop("checksum")) != checksum(values): raise ValueError("its checksum doesn't fit: it is damaged")
-    if not 0 <= values["step"] <= settings["steps"]: raise ValueError(f"step {values['step']}")
+        if a.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, found {a.shape}")
+    if int(values.pop("checksum")) != checksum(values):
+        raise ValueError("its checksum doesn't fit: it is damaged")
+    if not 0 <= values["step"] <= settings["steps"]:
+        raise ValueError(f"step {values['step']}")
     return values, []
 
 # %% ../../nbs/22_training.ipynb #trn00043
 LOG = "log.jsonl"
-_FIRST = b'{"settings": {'   # the log of a training begins so
+_FIRST = b'{"settings": {'  # the log of a training begins so
+
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    "The entries of a log, the first steps first. Raises `ValueError` if it can't be read, or a line is none."
-    with open_regular(path, ValueError) as f: lines = f.read().split(b"\n")[:-1]   # a last one may be torn
+    """The entries of a log, the first steps first. Raises `ValueError` if it can't be read, or
+    a line is none.
+    """
+    # a last one may be torn
+    with open_regular(path, ValueError) as f:
+        lines = f.read().split(b"\n")[:-1]
     return [_entry(path, n, line) for n, line in enumerate(lines, 1)]
 
-def _entry(path: str | os.PathLike, n: int, line: bytes) -> dict:
-    try: entry = json.loads(line)
-    except (ValueError, RecursionError): entry = None
-    if isinstance(entry, dict) and isinstance(entry.get("step", 0), int): return entry
-    raise ValueError(f"{path}: line {n}: expected an entry of a training's log, found {line[:40]!r}")
 
-def begins_log(data: bytes) -> bool:   # data: how a file begins
+def _entry(path: str | os.PathLike, n: int, line: bytes) -> dict:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        entry = None
+    if isinstance(entry, dict) and isinstance(entry.get("step", 0), int):
+        return entry
+    raise ValueError(
+        f"{path}: line {n}: expected an entry of a training's log, found {line[:40]!r}"
+    )
+
+
+def begins_log(data: bytes) -> bool:  # data: how a file begins
     "Whether it begins as the log of a training does."
-    try: entry = json.loads(data.split(b"\n", 1)[0]) if b"\n" in data else None
-    except (ValueError, RecursionError): return False
+    try:
+        entry = json.loads(data.split(b"\n", 1)[0]) if b"\n" in data else None
+    except (ValueError, RecursionError):
+        return False
     settings = entry.get("settings") if isinstance(entry, dict) else None
-    return isinstance(settings, dict) and all(isinstance(settings.get(f.name), (int, float)) for f in fields(Recipe))
+    return isinstance(settings, dict) and all(
+        isinstance(settings.get(f.name), (int, float)) for f in fields(Recipe)
+    )
+
 
 def check_folder(folder: Path) -> None:
-    """Raise `ValueError` unless a training may write there: the folder is new, or empty, or a training began it.
-    The log comes first and begins with the settings; a folder in which nothing else is may hold a torn one."""
-    if not os.path.lexists(folder): return
-    if not folder.is_dir(): raise ValueError(f"{folder}: expected a folder, found a file")
+    """Raise `ValueError` unless a training may write there: the folder is new, or empty, or a
+    training began it. The log comes first and begins with the settings; a folder in which
+    nothing else is may hold a torn one.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: expected a folder, found a file")
     names, path = sorted(os.listdir(folder)), folder / LOG
     if LOG in names:
-        with open_regular(path, ValueError) as f: data = f.read(2**16)
-        if begins_log(data) or names == [LOG] and _FIRST.startswith(data[:len(_FIRST)]) and b"\n" not in data: return
-        raise ValueError(f"{path}: expected the log of a training, which begins with its settings, found another file")
-    if names: raise ValueError(f"{folder}: expected a new or empty folder, or one that a training began, "
-                               f"which has a {LOG}, found {ascii(names[0])[:80]} in it")
+        with open_regular(path, ValueError) as f:
+            data = f.read(2**16)
+        if (
+            begins_log(data)
+            or names == [LOG]
+            and _FIRST.startswith(data[: len(_FIRST)])
+            and b"\n" not in data
+        ):
+            return
+        raise ValueError(
+            f"{path}: expected the log of a training, which begins with its settings, found another"
+            " file"
+        )
+    if names:
+        raise ValueError(
+            f"{folder}: expected a new or empty folder, or one that a training began, "
+            f"which has a {LOG}, found {ascii(names[0])[:80]} in it"
+        )
+
 
 def is_landmark(step: int) -> bool:
     "10, 30, 100, 300, 1,000 and so on: steps at which a model is kept, and asked for stories."
@@ -441,51 +662,72 @@ def is_landmark(step: int) -> bool:
 
 # %% ../../nbs/22_training.ipynb #trn0043b
 class Log:
-    """The log in the folder of a training, which no other training may write to while this one has it open.
-    Raises `ValueError` if another has, and for a folder that no training began."""
+    """The log in the folder of a training, which no other training may write to while this one
+    has it open. Raises `ValueError` if another has, and for a folder that no training began.
+    """
 
     def __init__(self, folder: Path):
         check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.size, self.crc = folder / LOG, 0, 0   # bytes so far, and their CRC-32
-        try: self.file = open(self.path, "a+b", buffering=0)
-        except OSError as e: raise ValueError(f"{self.path}: can't be written: {e.strerror}") from None
-        try: self.locked = self._lock(folder)   # False: there are no locks here
-        except BaseException: self.close(); raise
+        self.path, self.size, self.crc = folder / LOG, 0, 0  # bytes so far, and their CRC-32
+        try:
+            self.file = open(self.path, "a+b", buffering=0)
+        except OSError as e:
+            raise ValueError(f"{self.path}: can't be written: {e.strerror}") from None
+        try:
+            self.locked = self._lock(folder)  # False: there are no locks here
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self, folder: Path) -> bool:
-        if fcntl is None: return False
-        try: fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise ValueError(f"{folder}: expected no other training at work in this folder, "
-                                                 "found one") from None
-        except OSError: return False   # not every network folder has them
+        if fcntl is None:
+            return False
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{folder}: expected no other training at work in this folder, found one"
+            ) from None
+        except OSError:
+            return False  # not every network folder has them
         return True
 
     def vocab_size(self) -> int | None:
         "What the settings say of the vocabulary."
         self.file.seek(0)
         data = self.file.read(2**16)
-        tokens = _entry(self.path, 1, data.split(b"\n", 1)[0])["settings"].get("tokens") if begins_log(data) else None
+        tokens = (
+            _entry(self.path, 1, data.split(b"\n", 1)[0])["settings"].get("tokens")
+            if begins_log(data)
+            else None
+        )
         return tokens if isinstance(tokens, int) else None
 
     def begin(self, settings: dict) -> None:
-        "A new one. Raises `ValueError` if a state was saved for the old one, since then something is missing."
+        """A new one. Raises `ValueError` if a state was saved for the old one, since then
+        something is missing.
+        """
         if entries := read_log(self.path):
             first = min(entries[0]["settings"]["save_every"], entries[0]["settings"]["steps"])
             last = max(entry.get("step", 0) for entry in entries)
             if last >= first or self.path.with_name("model.bin").exists():
-                raise ValueError(f"{self.path.with_name('state.npz')}: expected the state of the training "
-                                 "whose log is beside it, found no such file")
+                raise ValueError(
+                    f"{self.path.with_name('state.npz')}: expected the state of the training "
+                    "whose log is beside it, found no such file"
+                )
         self.file.truncate(0)
         self.write(settings=settings)
-        self.sync()   # before there is anything else
+        self.sync()  # before there is anything else
 
     def resume(self, size: int, crc: int) -> None:
         "Drop what was written after the state was saved: those steps are made again."
         self.file.seek(0)
         data = self.file.read(size)
         if len(data) != size or zlib.crc32(data) != crc:
-            raise ValueError(f"{self.path}: expected the log as it was when state.npz was saved, found another")
+            raise ValueError(
+                f"{self.path}: expected the log as it was when state.npz was saved, found another"
+            )
         self.file.truncate(size)
         self.size, self.crc = size, crc
 
@@ -494,19 +736,39 @@ class Log:
         line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         try:
             rest = memoryview(line)
-            while rest: rest = rest[self.file.write(rest):]
-        except OSError as e: raise OSError(e.errno, e.strerror, str(self.path)) from None
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, str(self.path)) from None
         self.size, self.crc = self.size + len(line), zlib.crc32(line, self.crc)
 
-    def sync(self) -> None: "Have it on the disk."; os.fsync(self.file.fileno())
-    def close(self) -> None: "Let another training in."; self.file.close()
-    def __enter__(self) -> "Log": return self
-    def __exit__(self, *_) -> None: self.close()
+    def sync(self) -> None:
+        "Have it on the disk."
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        "Let another training in."
+        self.file.close()
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 # %% ../../nbs/22_training.ipynb #trn00045
-PROMPTS = ("", "Once upon a time", "The little fox", "Lily and the dragon", "[INST] Tell me a story about a rabbit. [/INST]")
+PROMPTS = (
+    "",
+    "Once upon a time",
+    "The little fox",
+    "Lily and the dragon",
+    "[INST] Tell me a story about a rabbit. [/INST]",
+)
 
-def samples(weights: dict, c: Config, tok: Tokenizer, prompts: Iterable[str] = PROMPTS, **options) -> list[str]:
+
+def samples(
+    weights: dict, c: Config, tok: Tokenizer, prompts: Iterable[str] = PROMPTS, **options
+) -> list[str]:
     "What a model in training says; options as for `Llama.generate_many`."
     model = Transformer(SimpleNamespace(config=c, weights=as_weights(weights, c)))
     options = dict(steps=min(256, c.seq_len), temperature=0.8, top_p=0.9, seed=1) | options
@@ -514,57 +776,96 @@ def samples(weights: dict, c: Config, tok: Tokenizer, prompts: Iterable[str] = P
 
 # %% ../../nbs/22_training.ipynb #trn00044
 @contextmanager
-def patience():   # yields a list, empty until Ctrl-C
+def patience():  # yields a list, empty until Ctrl-C
     "Let Ctrl-C wait until a step is complete; a second one doesn't."
     pressed = []
+
     def note(*_):
         pressed.append(True)
         signal.signal(signal.SIGINT, before)
-    try: before = signal.signal(signal.SIGINT, note)
-    except ValueError: yield pressed; return   # only the main thread is told
-    try: yield pressed
-    finally: signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:
+        yield pressed
+        return  # only the main thread is told
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 # %% ../../nbs/22_training.ipynb #trn00046
 class Run:
-    "A training and its folder: state.npz, model.bin and the vocabulary, log.jsonl, and models of some steps."
+    """A training and its folder: state.npz, model.bin and the vocabulary, log.jsonl, and models
+    of some steps.
+    """
 
-    def __init__(self, out: str | os.PathLike, t: Training, tok: Tokenizer, what: str, log: Log | None = None):
+    def __init__(
+        self, out: str | os.PathLike, t: Training, tok: Tokenizer, what: str, log: Log | None = None
+    ):
         self.out, self.t, self.tok, self.seconds, self.losses = Path(out), t, tok, 0.0, []
-        check_plain(t.config)   # what model.bin can't say is refused before the first step
-        self.settings = asdict(t.recipe) | dict(tokens=tok.vocab_size, data=what, fingerprint=fingerprint(t.data, tok))
-        if t.start: self.settings["start"] = t.start
+        check_plain(t.config)  # what model.bin can't say is refused before the first step
+        self.settings = asdict(t.recipe) | dict(
+            tokens=tok.vocab_size, data=what, fingerprint=fingerprint(t.data, tok)
+        )
+        if t.start:
+            self.settings["start"] = t.start
         self.log = log or Log(self.out)
-        try: self._open()
-        except BaseException: self.log.close(); raise
+        try:
+            self._open()
+        except BaseException:
+            self.log.close()
+            raise
 
     def _open(self) -> None:
-        "Begin, or take back what was saved; nothing is written before all of it is known to be right."
+        """Begin, or take back what was saved; nothing is written before all of it is known to
+        be right.
+        """
         state = self.out / "state.npz"
         if os.path.lexists(state):
             self.seconds, self.losses, end = load_state(state, self.t, self.settings)
             self.log.resume(*end)
-        else: self.log.begin(self.settings)
+        else:
+            self.log.begin(self.settings)
         self.tok.write(self.out / f"tok{self.tok.vocab_size}.bin")
-        if self.t.step == self.t.recipe.steps and not self._is_model(self.out / "model.bin"):   # killed between the two
+        # killed between the two
+        if self.t.step == self.t.recipe.steps and not self._is_model(self.out / "model.bin"):
             write_checkpoint(self.out / "model.bin", self.t.config, self.t.weights)
 
     def _is_model(self, path: Path) -> bool:
-        "Whether a file holds the weights, or at least is another model than an earlier one of this training."
-        if not path.exists(): return False
-        try: ckpt = Checkpoint.open(path)
-        except CheckpointError: return True
+        """Whether a file holds the weights, or at least is another model than an earlier one of
+        this training.
+        """
+        if not path.exists():
+            return False
+        try:
+            ckpt = Checkpoint.open(path)
+        except CheckpointError:
+            return True
         with ckpt:
-            return ckpt.header.version != 0 or ckpt.config != self.t.config or all(
-                np.array_equal(getattr(ckpt.weights, name), w) for name, w in self.t.weights.items())
+            return (
+                ckpt.header.version != 0
+                or ckpt.config != self.t.config
+                or all(
+                    np.array_equal(getattr(ckpt.weights, name), w)
+                    for name, w in self.t.weights.items()
+                )
+            )
 
     def save(self) -> None:
         "Write the state, and the model as it is now."
-        self.log.sync()   # the state tells how long it is
-        save_state(self.out / "state.npz", self.t, self.settings, self.seconds, self.losses, (self.log.size, self.log.crc))
+        self.log.sync()  # the state tells how long it is
+        save_state(
+            self.out / "state.npz",
+            self.t,
+            self.settings,
+            self.seconds,
+            self.losses,
+            (self.log.size, self.log.crc),
+        )
         write_checkpoint(self.out / "model.bin", self.t.config, self.t.weights)
 
-    def advance(self, pool: ThreadPoolExecutor) -> float:   # loss
+    def advance(self, pool: ThreadPoolExecutor) -> float:  # loss
         "One step, and what is due after it."
         t, r, began = self.t, self.t.recipe, time.perf_counter()
         loss, norm = t.update(pool)
@@ -573,88 +874,152 @@ class Run:
         held_out = dict(held_out=t.held_out(pool)) if t.step % r.check_every == 0 or last else {}
         self.seconds += time.perf_counter() - began
         if t.step % r.log_every == 0 or held_out:
-            self.log.write(step=t.step, tokens=t.step * r.batch * r.length, loss=sum(self.losses) / len(self.losses), **held_out,
-                           lr=learning_rate(t.step - 1, r), norm=norm, seconds=round(self.seconds, 2))
+            self.log.write(
+                step=t.step,
+                tokens=t.step * r.batch * r.length,
+                loss=sum(self.losses) / len(self.losses),
+                **held_out,
+                lr=learning_rate(t.step - 1, r),
+                norm=norm,
+                seconds=round(self.seconds, 2),
+            )
             self.losses.clear()
-        if is_landmark(t.step) or last: self.remember()
-        if t.step % r.save_every == 0 or last: self.save()
+        if is_landmark(t.step) or last:
+            self.remember()
+        if t.step % r.save_every == 0 or last:
+            self.save()
         return loss
 
     def remember(self) -> None:
         "Keep the model as it is now, and what it says."
         write_checkpoint(self.out / f"model_{self.t.step}.bin", self.t.config, self.t.weights)
-        prompts = PROMPTS if self.settings["data"] == "tales" else PROMPTS[:1]   # of a text file: only how it begins
+        # of a text file: only how it begins
+        prompts = PROMPTS if self.settings["data"] == "tales" else PROMPTS[:1]
         prompts = [p for p in prompts if len(self.tok.encode(p)) <= self.t.config.seq_len]
         for prompt, text in zip(prompts, samples(self.t.weights, self.t.config, self.tok, prompts)):
             self.log.write(step=self.t.step, prompt=prompt, sample=text)
 
 # %% ../../nbs/22_training.ipynb #trn00047
-def open_vocabulary(log: Log | None, data: str, r: Recipe, tokenizer: str | os.PathLike | None, say: Callable) -> Tokenizer:
+def open_vocabulary(
+    log: Log | None, data: str, r: Recipe, tokenizer: str | os.PathLike | None, say: Callable
+) -> Tokenizer:
     "The one that is given, or that of a run begun before, or a new one, learned from the data."
-    if tokenizer is not None: return Tokenizer.open(tokenizer)
+    if tokenizer is not None:
+        return Tokenizer.open(tokenizer)
     made = log.path.with_name(f"tok{log.vocab_size()}.bin") if log else None
-    if made and made.exists() and log.path.with_name("state.npz").exists(): return Tokenizer.open(made)
+    if made and made.exists() and log.path.with_name("state.npz").exists():
+        return Tokenizer.open(made)
     say(f"learning a vocabulary of {r.vocab_size} tokens")
-    if data == "tales": return tales_vocabulary(r.vocab_size, r.seed)
+    if data == "tales":
+        return tales_vocabulary(r.vocab_size, r.seed)
     return train_vocabulary((" " + text for text in read_texts(data)), r.vocab_size)
 
-def open_start(path: str | os.PathLike, settings: dict, tokenizer: str | os.PathLike | None):   # → weights, settings, tokenizer
-    "A model to begin with: its weights, its shape among the settings, its vocabulary. Raises `ValueError` for what can't be."
-    if os.path.isdir(path): raise ValueError(f"{path}: expected a llama2.c file to start from, found a folder; "
-                                             "llama2-nb convert makes a file of one")
+
+# → weights, settings, tokenizer
+def open_start(path: str | os.PathLike, settings: dict, tokenizer: str | os.PathLike | None):
+    """A model to begin with: its weights, its shape among the settings, its vocabulary. Raises
+    `ValueError` for what can't be.
+    """
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{path}: expected a llama2.c file to start from, found a folder; "
+            "llama2-nb convert makes a file of one"
+        )
     with Checkpoint.open(path) as ckpt:
-        c, names = ckpt.config, ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size")
+        c, names = (
+            ckpt.config,
+            ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size"),
+        )
         shape = {name: getattr(c, name) for name in names}
         for name, value in shape.items():
-            if settings.get(name, value) != value: raise ValueError(f"{name}: expected {value}, as in {path}, found {settings[name]}")
+            if settings.get(name, value) != value:
+                raise ValueError(f"{name}: expected {value}, as in {path}, found {settings[name]}")
         if not c.shared_classifier or not isinstance(ckpt.weights.wq, np.ndarray):
-            raise ValueError(f"{path}: expected float32 weights, and a classifier that is the embedding table, found others")
+            raise ValueError(
+                f"{path}: expected float32 weights, and a classifier that is the embedding table,"
+                " found others"
+            )
         weights = {name: np.array(getattr(ckpt.weights, name)) for name in tensor_shapes(c)}
-    return weights, dict(length=c.seq_len) | settings | shape, tokenizer or find_tokenizer(path, c.vocab_size)
+    return (
+        weights,
+        dict(length=c.seq_len) | settings | shape,
+        tokenizer or find_tokenizer(path, c.vocab_size),
+    )
 
-def prepare(out: str | os.PathLike, data: str | os.PathLike, r: Recipe, tokenizer: str | os.PathLike | None = None,
-            say: Callable[[str], None] = lambda message: None, weights: dict | None = None) -> Run:
-    "Vocabulary, data and model, or the state of a run begun before. Raises `ValueError` for what can't be."
+
+def prepare(
+    out: str | os.PathLike,
+    data: str | os.PathLike,
+    r: Recipe,
+    tokenizer: str | os.PathLike | None = None,
+    say: Callable[[str], None] = lambda message: None,
+    weights: dict | None = None,
+) -> Run:
+    """Vocabulary, data and model, or the state of a run begun before. Raises `ValueError` for
+    what can't be.
+    """
     out, data = Path(out), os.fspath(data)
-    r.config()   # refused before anything is made
-    if data != "tales": open_regular(data, ValueError).close()
+    r.config()  # refused before anything is made
+    if data != "tales":
+        open_regular(data, ValueError).close()
     check_folder(out)
-    log = Log(out) if (out / LOG).exists() else None   # a new folder is made when all else is known to be right
+    # a new folder is made when all else is known to be right
+    log = Log(out) if (out / LOG).exists() else None
     try:
         tok = open_vocabulary(log, data, r, tokenizer, say)
-        rows = Stream(tales_sequence(tok), r.seed, r.length) if data == "tales" else TextFile(data, tok, r.seed, r.length)
-        run = Run(out, Training(r, r.config(tok.vocab_size), rows, weights), tok, Path(data).name, log)
+        rows = (
+            Stream(tales_sequence(tok), r.seed, r.length)
+            if data == "tales"
+            else TextFile(data, tok, r.seed, r.length)
+        )
+        run = Run(
+            out, Training(r, r.config(tok.vocab_size), rows, weights), tok, Path(data).name, log
+        )
     except BaseException:
-        if log: log.close()
+        if log:
+            log.close()
         raise
-    if not run.log.locked: say(f"{out}: there are no file locks here: let no other training write to this folder")
+    if not run.log.locked:
+        say(f"{out}: there are no file locks here: let no other training write to this folder")
     say(f"{count_parameters(run.t.config):,} parameters, step {run.t.step} of {r.steps}")
     return run
 
 # %% ../../nbs/22_training.ipynb #trn00048
 def train(
-    out: str | os.PathLike,              # folder, new or empty; or a run that was begun there goes on
-    data: str | os.PathLike = "tales",   # "tales", or the path of a text file
-    tokenizer: str | os.PathLike | None = None,   # None: learn one first
+    out: str | os.PathLike,  # folder, new or empty; or a run that was begun there goes on
+    data: str | os.PathLike = "tales",  # "tales", or the path of a text file
+    tokenizer: str | os.PathLike | None = None,  # None: learn one first
     *,
-    start: str | os.PathLike | None = None,       # a llama2.c file whose weights, shape and vocabulary it begins with; None: new ones
-    threads: int | None = None,          # None: one for each core; the result is the same
-    progress: bool = False,              # show a bar
-    say: Callable[[str], None] = lambda message: None,   # is told what happens
-    **settings,                          # fields of `Recipe`; any seed, 0 too, gives the same run each time
-) -> list[dict]:                         # the log
+    # a llama2.c file whose weights, shape and vocabulary it begins with; None: new ones
+    start: str | os.PathLike | None = None,
+    threads: int | None = None,  # None: one for each core; the result is the same
+    progress: bool = False,  # show a bar
+    say: Callable[[str], None] = lambda message: None,  # is told what happens
+    **settings,  # fields of `Recipe`; any seed, 0 too, gives the same run each time
+) -> list[dict]:  # the log
     """Train a model, or go on with a training. Ctrl-C saves, then raises `KeyboardInterrupt`.
-    Raises `ValueError` for what can't be, for a folder of something else, and while another training is at work in it;
-    `OSError`, which names the file, if the disk is full."""
+    Raises `ValueError` for what can't be, for a folder of something else, and while another
+    training is at work in it; `OSError`, which names the file, if the disk is full.
+    """
     from tqdm import tqdm
+
     weights = None
-    if start is not None: weights, settings, tokenizer = open_start(start, settings, tokenizer)
+    if start is not None:
+        weights, settings, tokenizer = open_start(start, settings, tokenizer)
     threads = (os.cpu_count() or 1) if threads is None else threads
-    if not 1 <= threads <= 256: raise ValueError(f"threads: expected a number from 1 to 256, found {threads}")
+    if not 1 <= threads <= 256:
+        raise ValueError(f"threads: expected a number from 1 to 256, found {threads}")
     run = prepare(out, data, Recipe(**settings), tokenizer, say, weights)
     t, r = run.t, run.t.recipe
-    with (run.log, threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool, patience() as pressed,
-          tqdm(total=r.steps, initial=t.step, unit="step", disable=not (progress and sys.stderr)) as bar):
+    with (
+        run.log,
+        threadpool_limits(1, "blas"),
+        ThreadPoolExecutor(threads) as pool,
+        patience() as pressed,
+        tqdm(
+            total=r.steps, initial=t.step, unit="step", disable=not (progress and sys.stderr)
+        ) as bar,
+    ):
         while t.step < r.steps:
             began = time.perf_counter()
             loss = run.advance(pool)
@@ -663,11 +1028,17 @@ def train(
             bar.update()
             if pressed and t.step < r.steps:
                 run.save()
-                raise KeyboardInterrupt(f"step {t.step} of {r.steps} is saved in {out}; the same command goes on from there")
+                raise KeyboardInterrupt(
+                    f"step {t.step} of {r.steps} is saved in {out}; the same command goes on from"
+                    " there"
+                )
         return read_log(run.log.path)
 
 # %% ../../nbs/22_training.ipynb #trn00401
-def text_nats(weights: dict, c: Config, tok: Tokenizer, text: str) -> tuple[int, float]:   # tokens, nats
-    "How surprised a model is by a text that stands alone, and by the BOS after it, which says that it is complete."
+# tokens, nats
+def text_nats(weights: dict, c: Config, tok: Tokenizer, text: str) -> tuple[int, float]:
+    """How surprised a model is by a text that stands alone, and by the BOS after it, which says
+    that it is complete.
+    """
     ids = np.array([[*tok.encode(text), BOS]])
     return _loss(weights, c, (ids[:, :-1], ids[:, 1:]))

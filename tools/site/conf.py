@@ -1,4 +1,5 @@
 """Sphinx's settings for the site; tools/make_site.py writes its pages and calls it."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -6,16 +7,25 @@ _ini = ConfigParser(delimiters=["="])
 _ini.read(Path(__file__).parents[2] / "settings.ini", encoding="utf-8")
 _cfg = _ini["DEFAULT"]
 
-project, author, copyright, version, release = _cfg["lib_name"], _cfg["author"], _cfg["copyright"], _cfg["version"], _cfg["version"]
+project, author, copyright, version, release = (
+    _cfg["lib_name"],
+    _cfg["author"],
+    _cfg["copyright"],
+    _cfg["version"],
+    _cfg["version"],
+)
 language = "en"
 extensions = ["myst_nb", "sphinx_design", "sphinx_copybutton", "sphinx.ext.mathjax"]
-nb_execution_mode = "off"          # what is stored is shown
+nb_execution_mode = "off"  # what is stored is shown
 myst_enable_extensions = ["dollarmath", "colon_fence", "fieldlist", "deflist"]
 myst_heading_anchors = 3
 add_module_names = False
-mathjax_path = "mathjax/tex-chtml.js"   # local, beside its fonts
-mathjax3_config = {"options": {"enableMenu": False}, "loader": {"load": ["[tex]/textmacros"]},
-                   "tex": {"packages": {"[+]": ["textmacros"]}}}   # an escaped underscore within text
+mathjax_path = "mathjax/tex-chtml.js"  # local, beside its fonts
+mathjax3_config = {
+    "options": {"enableMenu": False},
+    "loader": {"load": ["[tex]/textmacros"]},
+    "tex": {"packages": {"[+]": ["textmacros"]}},
+}  # an escaped underscore within text
 
 html_theme = "sphinx_book_theme"
 html_title = project
@@ -24,13 +34,18 @@ html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = "static/icon.svg"
 html_context = {"default_mode": "auto"}
-html_copy_source = False           # the notebooks are on GitHub; these are made from them
+html_copy_source = False  # the notebooks are on GitHub; these are made from them
 html_show_sourcelink = False
-html_domain_indices = False        # the list of modules is in the sidebar
+html_domain_indices = False  # the list of modules is in the sidebar
 html_baseurl = f"{_cfg['doc_host']}{_cfg['doc_baseurl']}/"
 html_theme_options = {
-    "logo": {"text": project, "image_light": "_static/icon.svg", "image_dark": "_static/icon.svg", "alt_text": ""},
-    "navbar_persistent": [],           # one field for the search, in the sidebar
+    "logo": {
+        "text": project,
+        "image_light": "_static/icon.svg",
+        "image_dark": "_static/icon.svg",
+        "alt_text": "",
+    },
+    "navbar_persistent": [],  # one field for the search, in the sidebar
     "repository_url": _cfg["git_url"],
     "use_repository_button": True,
     "use_issues_button": True,
