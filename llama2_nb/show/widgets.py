@@ -772,7 +772,8 @@ def sampling_view(
         f'<tr><td style="text-align:right">{_chip(labels[id], chosen=id == drawn)}</td>'
         f'<td>{logits[id]:.2f}</td><td style="width:420px">'
         f'<div style="width:{max(1, 400 * p[id]):.0f}px;height:14px;'
-        f'background:{plots.SERIES[0] if id in inside else "#CCCCCC"}"></div></td><td>{p[id]:.4f}</td></tr>'
+        f'background:{plots.SERIES[0] if id in inside else "#CCCCCC"}"></div></td>'
+        f"<td>{p[id]:.4f}</td></tr>"
         for id in order
     )
     first, best = order[0], _text(labels[order[0]])
@@ -786,9 +787,9 @@ def sampling_view(
         )
     )
     return (
-        '<table style="border-spacing:6px'
-        f' 0"><tr><th>token</th><th>logit</th><th></th><th>probability</th></tr>{bars}</table><p>{formula}</p><p>{len(kept)}'
-        f" of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f}; the coin {coin:.3f}"
+        '<table style="border-spacing:6px 0"><tr><th>token</th><th>logit</th><th></th>'
+        f"<th>probability</th></tr>{bars}</table><p>{formula}</p>"
+        f"<p>{len(kept)} of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f}; the coin {coin:.3f}"
         f" falls on <b>{_text(labels[drawn])}</b>.</p>"
     )
 

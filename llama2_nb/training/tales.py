@@ -396,9 +396,8 @@ THINGS = dict(
         "cake|pie|bun|muffin|loaf of bread|tart|pretzel|waffle|biscuit|cookie|cupcake|apple"
         " pie|plum cake"
     ),
-    treats=(
-        "cookies pancakes cherries berries nuts plums apples pears muffins grapes waffles buns".split()
-    ),
+    treats="""cookies pancakes cherries berries nuts plums apples pears muffins grapes waffles
+    buns""".split(),
     prize=_split(
         "golden cup|big cake|silver bell|blue ribbon|basket of apples|shiny medal|jar of honey|gold"
         " coin"
