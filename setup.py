@@ -18,6 +18,7 @@ def words(key: str) -> list[str]:
 
 names = (
     "fast",
+    "hf",
     "scale",
     "chapters",
     "notebook",
@@ -30,9 +31,9 @@ names = (
     "fuzz",
 )
 extras = {name: words(f"{name}_requirements") for name in names}
-extras["chapters"] += extras[
-    "dev"
-]  # the chapters test themselves, and that takes nbdev and its kin
+extras["dev"] += extras["hf"]
+# the chapters test themselves, and that takes nbdev and its kin
+extras["chapters"] += extras["dev"]
 extras["notebook"] += words("chapters_requirements")
 extras["dev"] = extras["notebook"] + extras["dev"]
 extras["docs"] = extras["chapters"] + extras["docs"]

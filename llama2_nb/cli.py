@@ -23,18 +23,10 @@ from typing import Annotated, Iterator, Optional
 import typer
 
 from . import __version__
-from .checkpoint import count_nonfinite
+from .formats.llama2c import count_nonfinite
 from .config import CheckpointError, count_parameters, kv_cache_bytes, tensor_shapes
-from llama2_nb.core import (
-    Chat,
-    Llama,
-    check_history,
-    decode_stream,
-    find_model,
-    open_checkpoint,
-    open_tokenizer,
-    printable,
-)
+from .core import Chat, Llama, check_history, decode_stream, find_model, printable
+from .registry import find_vocabulary, open_model, open_vocabulary
 from .sampling import Sampler
 
 # %% ../nbs/47_cli.ipynb #78e1a446
@@ -380,7 +372,7 @@ def _say_cut(llama: Llama, steps: Optional[int], lengths: list[int]) -> None:
     if not cut:
         return
     limit, most = llama.limit(steps), llama.model.config.seq_len
-    own = open_checkpoint(llama.path, 2**31 - 1).config.seq_len
+    own = open_model(llama.path, 2**31 - 1).config.seq_len
     if limit < most:
         how = f"--steps 0 allows all {most} that the model has"
     elif own > most:
@@ -743,7 +735,7 @@ def inspect(
     if model is not None and model_option is not None:
         raise typer.BadParameter("expected the model once, found it as an argument and as --model")
     path = find_model(model_option if model is None else model)
-    with open_checkpoint(path) as ckpt:
+    with open_model(path) as ckpt:
         c, header = ckpt.config, getattr(ckpt, "header", None)  # a folder has none
         if header:
             print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
@@ -810,10 +802,13 @@ def tokenize(
     "Show how a text is cut into tokens: a line for each, its id and its piece."
     if tokenizer is None or model is not None:
         path = find_model(model)
-        with open_checkpoint(path) as ckpt:
-            tok = open_tokenizer(path, tokenizer, ckpt.config.vocab_size)
+        with open_model(path) as ckpt:
+            vocab_size = ckpt.config.vocab_size
+        if tokenizer is None:
+            tokenizer = find_vocabulary(path, vocab_size)
+        tok = open_vocabulary(tokenizer, vocab_size)
     else:
-        tok = open_tokenizer(tokenizer, tokenizer, None)
+        tok = open_vocabulary(tokenizer)
     text = _text(text)
     ids = tok.encode(text, bos, eos)
     if eos and ids == tok.encode(text, bos):
@@ -876,7 +871,7 @@ def bench(
         if shape is not None:
             write_random(path, SHAPES[shape])
         if shape is not None and int8:
-            from llama2_nb.storage.int8 import quantize_checkpoint
+            from llama2_nb.formats.llama2c import quantize_checkpoint
 
             source, path = path, os.path.join(folder, f"{shape}_q80.bin")
             quantize_checkpoint(source, path)
@@ -934,7 +929,9 @@ def quantize(
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
-    from llama2_nb.storage.int8 import check_target, open_floats, quantize_checkpoint  # chapter 34
+
+    # chapter 34
+    from llama2_nb.formats.llama2c import check_target, open_floats, quantize_checkpoint
 
     path = find_model(model)
     check_target(path, target)

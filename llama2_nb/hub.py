@@ -18,17 +18,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama2_nb.config import (
-    CheckpointError,
-    Config,
-    Header,
-    count_parameters,
-    kv_cache_bytes,
-    parse_header,
-    short,
-    tensor_shapes,
-)
-from .formats.huggingface import parse_config, read_json
+from .checkpoint import read_header
+from .config import CheckpointError, Config, count_parameters, kv_cache_bytes
+from .files import missing, read_json, short
+from .formats.huggingface import parse_config
 from .formats.vocabularies import KEPT
 
 # %% ../nbs/46_hub.ipynb #9d2dc86a
@@ -252,7 +245,7 @@ def in_one_sentence(repo: str, file: str, revision: str) -> Iterator[None]:
         from huggingface_hub.utils import logging
     except ImportError:
         raise CheckpointError(
-            f"{repo}: expected the package huggingface_hub, which downloads it, found none"
+            f"{repo}: {missing('huggingface_hub', 'which downloads it', 'hf')}"
         ) from None
     logging.set_verbosity_error()  # its retries are not ours to tell
     from_elsewhere = (
@@ -354,12 +347,16 @@ def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) 
     get = lambda file, f=fetch: f(Remote(repo, revision, file), refresh)
     config = get("config.json")
     try:
-        parse_config(read_json(config))
+        parse_config(read_json(config, error=CheckpointError))
     except CheckpointError as e:
         raise CheckpointError(f"{repo}: config.json: {e}") from None
     revision = config.parent.name  # snapshots/<commit>/config.json: the rest in the same state
     index = get("model.safetensors.index.json", _optional)
-    where = read_json(index, 2**22).get("weight_map") if index else {"": "model.safetensors"}
+    where = (
+        read_json(index, 2**22, error=CheckpointError).get("weight_map")
+        if index
+        else {"": "model.safetensors"}
+    )
     files = list(where.values()) if isinstance(where, dict) else [where]
     if not files or not all(
         isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files
@@ -416,18 +413,18 @@ def plan(name: str) -> Plan:  # as for `download`
     if name in STORIES:
         size, start = look(STORIES[name][0], 256)
         try:
-            return Plan(name, parse_header(start).config, size)
+            return Plan(name, read_header(start).config, size)
         except CheckpointError as e:
             raise CheckpointError(f"{name}: {e}") from None
     repo, revision = split_name(name)
     revision = revision or REVISIONS.get(repo, "main")
     config = fetch(Remote(repo, revision, "config.json"))
     try:
-        c = parse_config(read_json(config))
+        c = parse_config(read_json(config, error=CheckpointError))
     except CheckpointError as e:
         raise CheckpointError(f"{repo}: config.json: {e}") from None
     index = _optional(Remote(repo, revision, "model.safetensors.index.json"), False)
-    about = read_json(index, 2**22).get("metadata") if index else None
+    about = read_json(index, 2**22, error=CheckpointError).get("metadata") if index else None
     total = (
         (about.get("total_size") if isinstance(about, dict) else about)
         if index

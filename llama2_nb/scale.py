@@ -31,8 +31,9 @@ from typing import NamedTuple
 
 from . import __version__
 from .core import Llama, check_prompts, decode_stream
+from .files import missing
+from .registry import find_vocabulary
 from .sampling import MASK64, Sampler
-from .tokenizer import TokenizerError, find_tokenizer
 from .transformer import choose_backend
 
 # %% ../nbs/37_scale.ipynb #16000007
@@ -56,14 +57,7 @@ def files_of(
     "The files that decide what a model writes. Raises `TokenizerError` if there is no vocabulary."
     vocabulary = "*.json", "*.model", "tok*.bin"
     if tokenizer is None and not path.is_dir():
-        try:
-            tokenizer = find_tokenizer(path, vocab_size)
-        except TokenizerError:
-            from llama2_nb.hub import vocabulary_of  # chapter 46
-
-            tokenizer = vocabulary_of(path)
-            if tokenizer is None:
-                raise
+        tokenizer = find_vocabulary(path, vocab_size)
     found = []
     for place, patterns in (path, ("*.safetensors", *vocabulary)), (tokenizer, vocabulary):
         if place is None:
@@ -470,9 +464,7 @@ def _start_cluster(workers: int | None):  # → a `distributed.LocalCluster`
     try:
         security = distributed.Security.temporary()
     except ImportError:
-        raise ValueError(
-            "expected the package cryptography (the extra scale), found none"
-        ) from None
+        raise ValueError(missing("cryptography", "which makes its keys", "scale")) from None
     silent = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker", "nanny")}
     with ctrl_c_held_back(), dask.config.set(silent):
         return distributed.LocalCluster(
@@ -497,7 +489,7 @@ def open_client(client=None, workers: int | None = None):
     try:
         import distributed
     except ImportError:
-        raise ValueError("expected the package distributed (the extra scale), found none") from None
+        raise ValueError(missing("distributed", "which runs it", "scale")) from None
     if isinstance(client, distributed.Client):
         yield client
         return

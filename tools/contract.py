@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from llama2_nb import checkpoint, tokenizer, transformer
-from llama2_nb.config import CheckpointError, file_size, parse_header
+from llama2_nb.config import CheckpointError
 from llama2_nb.sampling import Sampler
 from llama2_nb.tokenizer import TokenizerError
 
@@ -288,7 +288,7 @@ def judge_folder(path, data: bytes) -> str:  # path: of a folder whose other fil
             warnings.simplefilter("ignore")
             try:
                 convert.Folder.open(path)
-                tok = dialogue.open_vocabulary(path, 300)
+                tok = dialogue.open_folder(path, 300)
                 dialogue.folder_templates(Path(path))
                 ids = tok.encode("Once, \u00e9\U0001f98a <0x41>\n<|x|>", eos=True)
             except (CheckpointError, TokenizerError, dialogue.TemplateError) as e:
@@ -377,7 +377,7 @@ def fit(data: bytes, fill: bytes) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            size = file_size(parse_header(data[:256]))
+            size = checkpoint.read_header(data[:256]).file_size()
         except CheckpointError:
             return data
     return data if size > LONGEST else (data + fill * LONGEST)[:size]

@@ -44,7 +44,8 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 
 from ..attention import KVCache, KVCaches
-from ..checkpoint import Weights, atomic_write
+from ..checkpoint import Weights
+from ..files import atomic_write
 from ..config import Config, count_parameters, tensor_shapes
 from ..rope import rope_frequencies
 from ..sampling import Sampler

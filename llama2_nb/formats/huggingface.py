@@ -4,55 +4,49 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'TABLE_LIMIT', 'POSITIONS', 'NEUTRAL', 'HARMLESS', 'READ', 'ROPE_KINDS', 'LLAMA2C_IDS', 'HUGGING_FACE',
-           'META', 'BLOCK', 'META_POSITIONS', 'OTHER_SUFFIXES', 'read_table', 'parse_tensors', 'map_tensors',
-           'to_float32', 'to_bfloat16', 'halves_from_pairs', 'pairs_from_halves', 'parse_config', 'write_config',
-           'names_of', 'blocks', 'floats', 'as_dtype', 'write_tensors', 'atomic_folder', 'write_folder', 'Matrix',
-           'Turned', 'open_inside', 'read_inside', 'read_json', 'read_tensors', 'own_classifier', 'pick_weights',
-           'Folder', 'write_bin', 'Joined', 'load_pickles', 'meta_config', 'open_meta', 'open_any', 'convert']
+           'META', 'META_POSITIONS', 'OTHER_SUFFIXES', 'read_table', 'parse_tensors', 'map_tensors', 'to_float32',
+           'to_bfloat16', 'halves_from_pairs', 'pairs_from_halves', 'parse_config', 'write_config', 'names_of',
+           'as_dtype', 'write_tensors', 'write_folder', 'Matrix', 'Turned', 'read_tensors', 'own_classifier',
+           'pick_weights', 'Folder', 'write_bin', 'Joined', 'load_pickles', 'meta_config', 'open_meta', 'convert']
 
 # %% ../../nbs/40_huggingface.ipynb #09b1eebc
 import json
 import os
 import struct
 import warnings
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from glob import escape
-from math import gcd, lcm, prod
+from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 from numbers import Real
 from pathlib import Path
-from shutil import rmtree
 from typing import Iterator
 
 import numpy as np
 
-from llama2_nb.checkpoint import (
-    LOCK_EX,
-    LOCK_NB,
-    NORMS,
-    Checkpoint,
-    Weights,
-    atomic_write,
-    flock,
-    open_regular,
-    real_path,
-    rope_table_blocks,
-    tensor_order,
-)
-from llama2_nb.config import (
+from ..checkpoint import Header, Weights
+from ..config import CheckpointError, Config, tensor_shapes
+from llama2_nb.files import (
     SAFETENSORS,
-    CheckpointError,
-    Config,
-    Header,
-    RopeScaling,
-    check_plain,
+    atomic_folder,
+    atomic_write,
+    missing,
+    open_regular,
     other_format,
-    pack_header,
+    read_json,
     short,
-    tensor_shapes,
 )
-from ..storage.int8 import finite, fit_group_size, write_q8
+from llama2_nb.formats.llama2c import (
+    BLOCK,
+    NORMS,
+    blocks,
+    check_plain,
+    fit_group_size,
+    make_header,
+    write_weights,
+)
+from .vocabularies import vocabulary_files
+from ..registry import open_source
+from ..rope import RopeScaling
 from ..transformer import linear
 
 # %% ../../nbs/40_huggingface.ipynb #732bca6d
@@ -477,32 +471,6 @@ def names_of(
             yield name, layer, style[name].format(layer) + ".weight", shapes[name][1:]
     yield from (whole(name) for name in names if name not in layered)
 
-# %% ../../nbs/40_huggingface.ipynb #23456cca
-BLOCK = 2**18  # so many weights are float32 at the same time
-
-
-# yields float32
-def blocks(w: Weights, name: str, layer: int | None, c: Config) -> Iterator[np.ndarray]:
-    """A tensor of weights of any kind, or one layer of it, in llama2.c's order: whole heads of
-    rows at a time.
-    """
-    m = getattr(w, name) if layer is None else getattr(w, name)[layer]
-    if len(m.shape) == 1 or name in NORMS:
-        yield np.asarray(m)
-        return
-    (rows, columns), size = m.shape, getattr(m, "group_size", 1)
-    # int8 in groups: they end with the last row
-    unit = lcm(c.head_size, size // gcd(size, columns))
-    step = max(1, BLOCK // columns // unit) * unit
-    for i in range(0, rows, step):
-        part = m[i : i + step] if isinstance(m, np.ndarray) else m.part(i, min(i + step, rows))
-        yield part.dequantize() if hasattr(part, "dequantize") else part
-
-
-def floats(*tensor) -> np.ndarray:  # arguments as for `blocks`
-    "The same in one piece."
-    return np.concatenate(list(blocks(*tensor)))
-
 # %% ../../nbs/40_huggingface.ipynb #0b753aed
 # float32 → what a file of that dtype holds
 def as_dtype(x: np.ndarray, dtype: str, name: str = "x") -> np.ndarray:
@@ -538,49 +506,6 @@ def write_tensors(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "
                     a = halves_from_pairs(a, len(a) // c.head_size)
                 f.write(np.ascontiguousarray(as_dtype(a, dtype, name)).data)
 
-# %% ../../nbs/40_huggingface.ipynb #423e4cbc
-def _remove_abandoned_folders(path: Path) -> None:
-    "Delete the parts of a folder that killed writers have left; a living writer's part is locked."
-    for part in path.parent.glob(f"{escape(path.name)}.{'[0-9a-f]' * 12}.part"):
-        if not flock or part.is_symlink() or not part.is_dir():
-            continue
-        with suppress(OSError):
-            fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                flock(fd, LOCK_EX | LOCK_NB)
-                rmtree(part)
-            finally:
-                os.close(fd)
-
-
-@contextmanager
-def atomic_folder(path: str | os.PathLike):  # yields a folder to write to
-    """At every moment there is no such folder, or all of it. Raises `CheckpointError` if
-    something is there.
-    """
-    path = real_path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise CheckpointError(
-            f"{path}: expected no such folder, or an empty one, found"
-            f" {'files in it' if path.is_dir() else 'a file'}"
-        )
-    _remove_abandoned_folders(path)
-    part = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")
-    part.mkdir()
-    fd = os.open(part, os.O_RDONLY) if flock else None  # Windows opens no folder
-    try:
-        if flock:
-            with suppress(OSError):
-                flock(fd, LOCK_EX)  # not every network folder has locks
-        yield part
-        if path.exists():
-            path.rmdir()
-        os.replace(part, path)
-    finally:
-        rmtree(part, ignore_errors=True)
-        if fd is not None:
-            os.close(fd)
-
 # %% ../../nbs/40_huggingface.ipynb #d7ab79f8
 def write_folder(
     path: str | os.PathLike,
@@ -593,7 +518,7 @@ def write_folder(
 ) -> None:  # as for `write_config`
     "A model as Hugging Face keeps it."
     settings = {"config.json": write_config(c, dtype, ids), "generation_config.json": ids}
-    with atomic_folder(path) as part:
+    with atomic_folder(path, CheckpointError) as part:
         write_tensors(part / "model.safetensors", c, w, dtype)
         for name, content in settings.items():
             (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -655,43 +580,6 @@ class Turned:
             out[:, i : i + step] = linear(x, to_float32(bits[i : i + step]))
         return pairs_from_halves(out.T, self.m.heads).T if self.m.heads else out
 
-# %% ../../nbs/40_huggingface.ipynb #a80a8d6c
-def open_inside(path: Path, error: type[ValueError]):  # → a binary file, open for reading
-    """Open a file that a folder brings along. Raises `error` if it isn't an ordinary file, or
-    is a link to somewhere else: a stranger's folder could have what is there copied. Links into
-    the hub's cache are as good as files.
-    """
-    real = Path(os.path.realpath(path))
-    cached = real.parent.name == "blobs" and real.parent.parent.name.startswith("models--")
-    if not cached and not real.is_relative_to(os.path.realpath(path.parent)):
-        raise error(f"{path}: expected a file of this folder, found a link to {short(str(real))}")
-    return open_regular(path, error)
-
-
-# limit: bytes
-def read_inside(path: Path, limit: int, error: type[ValueError] = CheckpointError) -> bytes:
-    "All of a file of a folder, of at most `limit` bytes. Raises `error`."
-    with open_inside(path, error) as f:
-        try:
-            data = f.read(limit + 1)
-        except OSError as e:
-            raise error(f"{path}: can't be read: {e.strerror}") from None
-    if len(data) > limit:
-        raise error(f"{path}: expected at most {limit} bytes, found more")
-    return data
-
-
-def read_json(path: str | os.PathLike, limit: int = 2**20) -> dict:
-    "An object from a JSON file of a folder, of at most `limit` bytes. Raises `CheckpointError`."
-    data = read_inside(Path(path), limit)
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"{path}: expected JSON, found: {e}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected an object, found {short(value)}")
-    return value
-
 # %% ../../nbs/40_huggingface.ipynb #ec724756
 # name → view, of all files
 def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:
@@ -705,7 +593,7 @@ def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:
                 " which could run a program"
             )
         return map_tensors(folder / "model.safetensors", mmap)
-    where, tensors = read_json(index, 2**22).get("weight_map"), {}
+    where, tensors = read_json(index, 2**22, error=CheckpointError).get("weight_map"), {}
     if not isinstance(where, dict) or not all(
         isinstance(v, str) and v == os.path.basename(v) and v.endswith(".safetensors")
         for v in where.values()
@@ -814,7 +702,7 @@ class Folder:
             elif not (folder / "adapter_config.json").exists():
                 found = "a directory without config.json"
             raise CheckpointError(f"{path}: expected a file, found {found}")
-        settings = read_json(folder / "config.json")
+        settings = read_json(folder / "config.json", error=CheckpointError)
         try:
             config = parse_config(settings, positions)
         except CheckpointError as e:
@@ -859,29 +747,14 @@ class Folder:
 def write_bin(
     path: str | os.PathLike, c: Config, w: Weights, version: int = 0, group_size: int = 64
 ) -> Header:  # of version 2, as for `quantize_checkpoint`
-    """Weights of any kind as a llama2.c file, a tensor at a time. Raises `CheckpointError` for
-    what the format can't hold.
+    """Weights of any kind as a llama2.c file. Raises `CheckpointError` for what the format can't
+    hold.
     """
     if version not in (0, 1, 2):
         raise ValueError(f"version: expected 0, 1 or 2, found {version}")
     check_plain(c)
-    h = Header(c, version, fit_group_size(c, group_size) if version == 2 else None)
-    with atomic_write(path) as f:
-        f.write(pack_header(h))
-        for name, shape in tensor_order(h).items():
-            for layer in range(c.n_layers) if len(shape) == 3 else [None]:
-                parts = (
-                    rope_table_blocks(c, name)
-                    if name.startswith("freq_cis")
-                    else blocks(w, name, layer, c)
-                )
-                if version == 2 and name not in NORMS:
-                    write_q8(f, name, parts, h.group_size)
-                    continue
-                for a in parts:
-                    f.write(
-                        np.ascontiguousarray(finite(name, a) if version == 2 else a, "<f4").data
-                    )
+    h = make_header(c, version, fit_group_size(c, group_size) if version == 2 else None)
+    write_weights(path, h, w)
     return h
 
 # %% ../../nbs/40_huggingface.ipynb #ce9948cb
@@ -948,9 +821,8 @@ def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of eac
     try:
         import torch
     except ImportError:
-        raise CheckpointError(
-            f"{folder}: expected the package torch, which reads Meta's files, found none"
-        ) from None
+        install = missing("torch", "which reads Meta's files", "oracles")
+        raise CheckpointError(f"{folder}: {install}") from None
     files = sorted(folder.glob("consolidated.*.pth"))
     if not files:
         raise CheckpointError(
@@ -1010,10 +882,14 @@ def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
 META_POSITIONS = 2048  # params.json doesn't say how many; llama2.c's exporter takes so many, too
 
 
-def open_meta(path: str | os.PathLike, positions: int | None = None) -> Folder:  # None: 2048
+def open_meta(
+    path: str | os.PathLike,
+    positions: int | None = None,  # context length; None: 2048
+    mmap: bool = True,  # such files are always mapped
+) -> Folder:
     "A Meta checkpoint as a `Folder`. Raises `CheckpointError`."
     folder = Path(path)
-    params, loaded = read_json(folder / "params.json"), load_pickles(folder)
+    params, loaded = read_json(folder / "params.json", error=CheckpointError), load_pickles(folder)
     try:
         c, found = (
             meta_config(params, loaded, META_POSITIONS if positions is None else positions),
@@ -1052,24 +928,6 @@ def open_meta(path: str | os.PathLike, positions: int | None = None) -> Folder: 
     # of LLaMA and Llama 2
     ids = dict(bos_token_id=1, eos_token_id=2) if c.vocab_size == 32000 else {}
     return Folder(str(path), c, Weights(**{"wcls": one["token_embedding_table"]} | one), ids)
-
-# %% ../../nbs/40_huggingface.ipynb #fe14a1eb
-def open_any(
-    path: str | os.PathLike, positions: int | None = None, mmap: bool = True
-) -> Checkpoint | Folder:
-    """Whatever is there: a llama2.c file, a Hugging Face folder, a Meta checkpoint. Raises
-    `CheckpointError`.
-    """
-    if not os.path.isdir(path):
-        ckpt = Checkpoint.open(path, mmap=mmap)
-        if positions is None or positions >= ckpt.config.seq_len:
-            return ckpt
-        return Folder(str(path), replace(ckpt.config, seq_len=positions), ckpt.weights, LLAMA2C_IDS)
-    if not os.path.exists(os.path.join(path, "config.json")) and os.path.exists(
-        os.path.join(path, "params.json")
-    ):
-        return open_meta(path, positions)
-    return Folder.open(path, positions, mmap)
 
 # %% ../../nbs/40_huggingface.ipynb #ea2ed762
 OTHER_SUFFIXES = {
@@ -1134,9 +992,7 @@ def convert(
     to_file = _target(dst, version, dtype, group_size)
     if os.path.exists(dst) and os.path.exists(src) and os.path.samefile(src, dst):
         raise CheckpointError(f"{dst}: expected another place than the source, found the same")
-    from llama2_nb.formats.vocabularies import vocabulary_files  # chapter 41
-
-    with open_any(src, positions) as source:
+    with open_source(src, positions) as source:
         c = source.config
         trained = getattr(source, "trained", None)
         if positions is None and isinstance(trained, int) and trained > c.seq_len:

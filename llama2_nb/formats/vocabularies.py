@@ -6,8 +6,9 @@
 __all__ = ['NEVER', 'LIMIT', 'GROWTH', 'PIECE', 'LLAMA_DECODERS', 'KEPT', 'TEMPLATES', 'BUILT_IN', 'TURNS', 'GUESSES',
            'read_fields', 'parse_sentencepiece', 'SentencePieceTokenizer', 'AddedToken', 'added_tokens', 'from_json',
            'is_metaspace', 'to_json', 'in_rust', 'growth', 'FolderTokenizer', 'kinds_of', 'FolderDecoder',
-           'special_tokens', 'named_ids', 'filled', 'open_vocabulary', 'kept_files', 'as_tokenizer', 'vocabulary_files',
-           'Template', 'encode_marked', 'folder_templates', 'find_template', 'named_template', 'choose_template']
+           'special_tokens', 'named_ids', 'filled', 'open_sentencepiece', 'open_folder', 'kept_files', 'as_tokenizer',
+           'vocabulary_files', 'Template', 'encode_marked', 'folder_templates', 'find_template', 'named_template',
+           'choose_template']
 
 # %% ../../nbs/41_vocabularies.ipynb #01dde665
 import codecs
@@ -21,9 +22,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Iterable, Iterator
 
-from ..checkpoint import open_regular
-from ..config import CheckpointError, short
-from .huggingface import open_inside, read_inside, read_json
+from ..config import CheckpointError
+from ..files import missing, open_inside, open_regular, read_inside, read_json, short
+from ..registry import find_vocabulary
 from llama2_nb.tokenizer import (
     BOS,
     BYTES,
@@ -32,7 +33,6 @@ from llama2_nb.tokenizer import (
     StreamDecoder,
     Tokenizer,
     TokenizerError,
-    find_tokenizer,
     pack_vocabulary,
 )
 
@@ -274,7 +274,7 @@ def added_tokens(folder: Path, special: Iterable[str] = ()) -> list[AddedToken]:
     """
     found = {}
     if (path := folder / "tokenizer_config.json").exists():
-        table = read_json(path, 2**22).get("added_tokens_decoder") or {}
+        table = read_json(path, 2**22, error=CheckpointError).get("added_tokens_decoder") or {}
         if not isinstance(table, dict):
             raise TokenizerError(
                 f"{path}: added_tokens_decoder: expected an object, found {short(table)}"
@@ -288,7 +288,7 @@ def added_tokens(folder: Path, special: Iterable[str] = ()) -> list[AddedToken]:
             token = AddedToken(int(id), entry.get("content"), entry, False, path)
             found[token.content] = token
     if (path := folder / "added_tokens.json").exists():
-        for content, id in read_json(path, 2**22).items():
+        for content, id in read_json(path, 2**22, error=CheckpointError).items():
             token = AddedToken(id, content, {}, content in special, path)
             if content in found and found[content].id != id:
                 raise TokenizerError(
@@ -553,7 +553,7 @@ class FolderTokenizer:
             import tokenizers
         except ImportError:
             raise TokenizerError(
-                f"{path}: expected the package tokenizers, which reads it, found none"
+                f"{path}: {missing('tokenizers', 'which reads it', 'hf')}"
             ) from None
         with open_regular(path, TokenizerError) as f:
             data = f.read(LIMIT + 1)
@@ -820,7 +820,9 @@ def special_tokens(folder: Path) -> dict[str, str]:  # bos_token → "<s>", and 
     """
     found = {}
     for path in folder / "special_tokens_map.json", folder / "tokenizer_config.json":
-        for name, token in (read_json(path, 2**22) if path.exists() else {}).items():
+        for name, token in (
+            read_json(path, 2**22, error=CheckpointError) if path.exists() else {}
+        ).items():
             if isinstance(token, dict):
                 token = token.get("content")
             if name.endswith("_token") and isinstance(token, str):
@@ -834,7 +836,7 @@ def named_ids(folder: Path, name: str) -> list[int]:  # name: "bos_token_id" or 
     """
     ids = []
     for path in folder / "config.json", folder / "generation_config.json":
-        value = read_json(path).get(name) if path.exists() else None
+        value = read_json(path, error=CheckpointError).get(name) if path.exists() else None
         for id in value if isinstance(value, list) else [value]:
             if id is None:
                 continue
@@ -856,25 +858,13 @@ def filled(tok: Tokenizer, vocab_size: int) -> Tokenizer:
     return Tokenizer(tok.pieces + more, tok.scores + [NEVER] * len(more))
 
 
-def open_vocabulary(
-    path: str | os.PathLike, vocab_size: int | None = None
-) -> Tokenizer | FolderTokenizer:
-    """The vocabulary of a folder, or a file of any kind: tokenizer.json, tokenizer.model,
-    tokenizer.bin. Raises `TokenizerError`.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return _of_folder(path, vocab_size)
-    if path.suffix == ".json":
-        return FolderTokenizer(path, vocab_size)
-    if path.suffix != ".model":
-        return Tokenizer.open(path, vocab_size)
-    return _of_model(path, vocab_size, {}, [])
-
-
-def _of_model(
-    path: Path, vocab_size: int | None, settings: dict, added: list[AddedToken]
+def open_sentencepiece(
+    path: str | os.PathLike,  # a tokenizer.model
+    vocab_size: int | None = None,  # tokens that the model has
+    settings: dict | None = None,  # what tokenizer_config.json says
+    added: Iterable[AddedToken] = (),  # tokens that the folder adds
 ) -> SentencePieceTokenizer:
+    "The vocabulary in a tokenizer.model. Raises `TokenizerError`."
     with open_regular(path, TokenizerError) as f:
         data = f.read(2**23 + 1)
     if len(data) > 2**23:
@@ -882,7 +872,7 @@ def _of_model(
     try:
         tok = parse_sentencepiece(data)
         size = tok.vocab_size
-        tok.follow(settings, added)
+        tok.follow(settings or {}, list(added))
     except TokenizerError as e:
         raise TokenizerError(f"{path}: {e}") from None
     if vocab_size is not None and size > vocab_size:
@@ -890,13 +880,21 @@ def _of_model(
     return filled(tok, vocab_size or 0)
 
 
-def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokenizer:
+def open_folder(
+    folder: str | os.PathLike, vocab_size: int | None = None
+) -> Tokenizer | FolderTokenizer:
+    "The vocabulary in a folder, of any kind. Raises `TokenizerError`."
+    folder = Path(folder)
     special = special_tokens(folder)
     (begins, *_), ends = (
         named_ids(folder, "bos_token_id") or [None],
         named_ids(folder, "eos_token_id"),
     )
-    settings = read_json(path, 2**22) if (path := folder / "tokenizer_config.json").exists() else {}
+    settings = (
+        read_json(path, 2**22, error=CheckpointError)
+        if (path := folder / "tokenizer_config.json").exists()
+        else {}
+    )
     if (path := folder / "tokenizer.json").exists():
         open_inside(path, TokenizerError).close()
         tok = FolderTokenizer(
@@ -906,12 +904,12 @@ def _of_folder(folder: Path, vocab_size: int | None) -> Tokenizer | FolderTokeni
             tok.bos = begins
     elif (path := folder / "tokenizer.model").exists():
         open_inside(path, TokenizerError).close()
-        tok = _of_model(path, vocab_size, settings, added_tokens(folder, special.values()))
+        tok = open_sentencepiece(path, vocab_size, settings, added_tokens(folder, special.values()))
         tok.bos = tok.named.get(special.get("bos_token"), BOS if begins is None else begins)
         tok.eos = tok.named.get(special.get("eos_token"), EOS)
     else:
         try:
-            tok = Tokenizer.open(find_tokenizer(folder / "model", vocab_size or 0))
+            tok = Tokenizer.open(find_vocabulary(folder / "model", vocab_size or 0))
         except TokenizerError:
             raise TokenizerError(
                 f"{folder}: expected tokenizer.json or tokenizer.model, found neither"
@@ -940,7 +938,7 @@ def kept_files(folder: Path) -> dict[str, bytes]:  # name → contents
     names += [
         f"{TEMPLATES}/{path.name}" for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]
     ]
-    return {name: read_inside(folder / name, LIMIT) for name in names}
+    return {name: read_inside(folder / name, LIMIT, CheckpointError) for name in names}
 
 
 # path: a folder, or a checkpoint with its tokenizer beside it
@@ -949,11 +947,11 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     `TokenizerError`, and warns of what will differ.
     """
     if not path.is_dir():
-        return Tokenizer.open(find_tokenizer(path, vocab_size), vocab_size)
+        return Tokenizer.open(find_vocabulary(path, vocab_size), vocab_size)
     if (path / "tokenizer.model").exists() or not (path / "tokenizer.json").exists():
         tok = _of_folder_without_json(path, vocab_size)
     else:
-        settings = read_json(path / "tokenizer.json", LIMIT)
+        settings = read_json(path / "tokenizer.json", LIMIT, error=CheckpointError)
         tok = from_json(settings)
         if is_metaspace(settings.get("pre_tokenizer")):
             warnings.warn(
@@ -971,11 +969,13 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 
 
 def _of_folder_without_json(path: Path, vocab_size: int) -> Tokenizer:
-    tok = _of_folder(path, vocab_size) if not (path / "tokenizer.json").exists() else None
+    tok = open_folder(path, vocab_size) if not (path / "tokenizer.json").exists() else None
     if tok is None:  # both are there: tokenizer.model is what tokenizer.bin holds
         special, settings_path = special_tokens(path), path / "tokenizer_config.json"
-        settings = read_json(settings_path, 2**22) if settings_path.exists() else {}
-        tok = _of_model(
+        settings = (
+            read_json(settings_path, 2**22, error=CheckpointError) if settings_path.exists() else {}
+        )
+        tok = open_sentencepiece(
             path / "tokenizer.model", vocab_size, settings, added_tokens(path, special.values())
         )
     if not isinstance(tok, SentencePieceTokenizer):
@@ -1052,7 +1052,7 @@ BUILT_IN = {
 
 # %% ../../nbs/41_vocabularies.ipynb #7e3f0003
 # where a stranger's template runs
-from .sandbox import TemplateError, render, render_here
+from .sandbox import TemplateError, check_installed, render, render_here
 
 # %% ../../nbs/41_vocabularies.ipynb #3cb0b1e2
 # tokens that end a turn, where they are special
@@ -1069,6 +1069,7 @@ class Template:
         special: dict[str, str] | None = None,
         origin: str = "as it was given",
     ):  # where it comes from, for those who ask
+        check_installed()
         self.source, self.tokenizer, self.origin = source, tokenizer, origin
         self.special = special or dict(bos_token="<s>", eos_token="</s>")
         known = getattr(tokenizer, "special", {"<s>": BOS, "</s>": EOS})
@@ -1109,7 +1110,11 @@ def folder_templates(folder: Path) -> dict[str, tuple[str, str]]:
     what can't be read.
     """
     found, config, file = {}, folder / "tokenizer_config.json", folder / "chat_template.jinja"
-    given = read_json(config, 2**22).get("chat_template") if config.exists() else None
+    given = (
+        read_json(config, 2**22, error=CheckpointError).get("chat_template")
+        if config.exists()
+        else None
+    )
     if isinstance(given, list):
         given = {t.get("name"): t.get("template") for t in given if isinstance(t, dict)}
     elif given is not None and not isinstance(given, dict):

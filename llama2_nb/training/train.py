@@ -37,20 +37,15 @@ import numpy as np
 import sys
 from threadpoolctl import threadpool_limits
 
-from .backprop import as_weights, cross_entropy, forward_rows, loss_and_grads
-from ..checkpoint import Checkpoint, atomic_write, open_regular, write_checkpoint
-from ..config import CheckpointError, Config, check_plain, count_parameters, tensor_shapes
+from ..checkpoint import Checkpoint
+from ..config import CheckpointError, Config, count_parameters, tensor_shapes
 from ..core import Llama
+from ..files import atomic_write, open_regular
+from ..formats.llama2c import check_plain, write_checkpoint
+from ..registry import find_vocabulary
+from ..tokenizer import BOS, EOS, WORDS, Tokenizer, pack_vocabulary, train_vocabulary
+from .backprop import as_weights, cross_entropy, forward_rows, loss_and_grads
 from .tales import dialogue, tell
-from llama2_nb.tokenizer import (
-    BOS,
-    EOS,
-    WORDS,
-    Tokenizer,
-    find_tokenizer,
-    pack_vocabulary,
-    train_vocabulary,
-)
 from ..transformer import Transformer
 
 # %% ../../nbs/22_training.ipynb #trn00023
@@ -943,7 +938,7 @@ def open_start(path: str | os.PathLike, settings: dict, tokenizer: str | os.Path
     return (
         weights,
         dict(length=c.seq_len) | settings | shape,
-        tokenizer or find_tokenizer(path, c.vocab_size),
+        tokenizer or find_vocabulary(path, c.vocab_size),
     )
 
 
