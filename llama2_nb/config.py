@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADER_FIELDS', 'HeaderFields', 'KV_CACHE_LIMIT', 'embedded_model', 'CheckpointError', 'Config', 'kv_cache_bytes',
-           'is_int32', 'is_positive', 'rules', 'check_config', 'tensor_shapes', 'count_parameters', 'parse_header',
-           'file_size']
+           'is_int32', 'is_positive', 'check_config', 'tensor_shapes', 'count_parameters', 'parse_header', 'file_size']
 
 # %% ../nbs/01_config.ipynb #e5e07d8e
 import struct
@@ -60,12 +59,10 @@ class Config:
     def __post_init__(self):
         # NumPy's integers become Python's, which can't overflow
         for name in HeaderFields._fields:
-            value = getattr(self, name)
-            if isinstance(value, Integral):
+            if isinstance(value := getattr(self, name), Integral):
                 object.__setattr__(self, name, int(value))
         for name in "rope_theta", "norm_eps":
-            value = getattr(self, name)
-            if is_positive(value):
+            if is_positive(value := getattr(self, name)):
                 object.__setattr__(self, name, float(value))
         check_config(self)
         if self.head_dim and self.head_dim * self.n_heads == self.dim:
@@ -114,43 +111,37 @@ def is_positive(value) -> bool:
     return isinstance(value, Real) and 0 < value < 2**63
 
 
-def rules(c: Config):  # yields a field, whether it is possible, what is expected
-    "What must be true of a model, each rule after those that it relies on."
-    whole = "a whole number from 1 to 2147483647"
-    for name in HeaderFields._fields:
-        yield name, is_int32(getattr(c, name)), whole
-    if c.head_dim is None:
-        yield "dim", c.dim % c.n_heads == 0, f"a multiple of n_heads ({c.n_heads})"
-    else:
-        yield "head_dim", is_int32(c.head_dim), whole
-    for name in "rope_theta", "norm_eps":
-        yield name, is_positive(getattr(c, name)), "a number above 0"
-    possible = c.rope_scaling is None or c.rope_scaling.possible()
-    expected = "factor from 1 up, 0 < low < high, original from 0 up"
-    yield "rope_scaling", possible, expected
-    even = "an even number (dim / n_heads, RoPE turns pairs)"
-    yield "head_size", c.head_size % 2 == 0, even
-    yield "n_kv_heads", c.n_kv_heads <= c.n_heads, f"at most n_heads ({c.n_heads})"
-    groups = f"a multiple of n_kv_heads ({c.n_kv_heads})"
-    yield "n_heads", c.n_heads % c.n_kv_heads == 0, groups
-
-# %% ../nbs/01_config.ipynb #867566fb
 def check_config(c: Config) -> None:
     "Raise `CheckpointError` for the first field that no Llama can have."
-    for name, possible, expected in rules(c):
+
+    def need(possible: bool, name: str, expected: str, found: str = "") -> None:
         if not possible:
-            found = short(getattr(c, name))
+            found = found or short(getattr(c, name))
             raise CheckpointError(f"{name}: expected {expected}, found {found}")
+
+    whole = "a whole number from 1 to 2147483647"
+    for name in HeaderFields._fields:
+        need(is_int32(getattr(c, name)), name, whole)
+    if c.head_dim is None:
+        need(c.dim % c.n_heads == 0, "dim", f"a multiple of n_heads ({c.n_heads})")
+    else:
+        need(is_int32(c.head_dim), "head_dim", whole)
+    for name in "rope_theta", "norm_eps":
+        need(is_positive(getattr(c, name)), name, "a number above 0")
+    possible = c.rope_scaling is None or c.rope_scaling.possible()
+    expected = "factor from 1 up, 0 < low < high, original from 0 up"
+    need(possible, "rope_scaling", expected)
+    even = "an even number (dim / n_heads, RoPE turns pairs)"
+    need(c.head_size % 2 == 0, "head_size", even)
+    need(c.n_kv_heads <= c.n_heads, "n_kv_heads", f"at most n_heads ({c.n_heads})")
+    groups = f"a multiple of n_kv_heads ({c.n_kv_heads})"
+    need(c.n_heads % c.n_kv_heads == 0, "n_heads", groups)
     size = 4 * count_parameters(c)
-    if size >= 2**63:
-        message = f"sizes: expected tensors below 2**63 bytes, found {size}"
-        raise CheckpointError(message)
+    need(size < 2**63, "sizes", "tensors below 2**63 bytes", f"{size}")
     size = kv_cache_bytes(c)
-    if size > KV_CACHE_LIMIT:
-        raise CheckpointError(
-            f"seq_len: expected a key/value cache of at most {KV_CACHE_LIMIT} bytes, "
-            f"found {c.seq_len} positions, {size} bytes"
-        )
+    expected = f"a key/value cache of at most {KV_CACHE_LIMIT} bytes"
+    found = f"{c.seq_len} positions, {size} bytes"
+    need(size <= KV_CACHE_LIMIT, "seq_len", expected, found)
 
 # %% ../nbs/01_config.ipynb #118d0264
 # name → shape, in the order of the file
@@ -186,9 +177,8 @@ def parse_header(data: bytes) -> Config:  # the first 28 bytes of a file, or mor
         raise CheckpointError(f"header: expected 28 bytes, found {len(data)}")
     header = HeaderFields(*struct.unpack_from("<7i", data))
     if header.vocab_size in (0, -(2**31)):
-        found = header.vocab_size
-        message = f"vocab_size: expected a number of tokens, found {found}"
-        raise CheckpointError(message)
+        found = f"found {header.vocab_size}"
+        raise CheckpointError(f"vocab_size: expected a number of tokens, {found}")
     sizes = header._replace(vocab_size=abs(header.vocab_size))
     return Config(*sizes, shared_classifier=header.vocab_size > 0)
 

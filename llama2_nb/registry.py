@@ -16,9 +16,9 @@ from .files import open_regular
 
 # %% ../nbs/72_registry.ipynb #72f00006
 HUGGING_FACE = "llama2_nb.formats.huggingface:Folder.open"
-MODELS = {  # what opens a model to run it: called with path, positions, mmap
+MODELS = {  # what opens a model to run it: called with path, positions=…, mmap=…
     "": HUGGING_FACE,
-    b"": "llama2_nb.checkpoint:open_checkpoint",
+    b"": "llama2_nb.checkpoint:Checkpoint.open",
 }
 SOURCES = {  # what opens a model to convert it: more than can be run
     "config.json": HUGGING_FACE,
@@ -68,8 +68,10 @@ def _has_sign(path: str | os.PathLike, sign: str | bytes) -> bool:
 
 
 def _open(table: dict, path: str | os.PathLike, positions: int | None, mmap: bool) -> Any:
+    if positions is not None and positions < 1:
+        raise ValueError(f"positions: expected a whole number from 1 up, found {positions}")
     opener = next(opener for sign, opener in table.items() if _has_sign(path, sign))
-    return on_demand(opener)(path, positions, mmap)
+    return on_demand(opener)(path, positions=positions, mmap=mmap)
 
 
 def open_model(

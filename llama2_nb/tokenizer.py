@@ -16,7 +16,7 @@ import struct
 from collections import Counter, defaultdict
 from typing import Container, Iterable, Iterator, NoReturn
 
-from .files import atomic_write, open_regular
+from .files import atomic_write, read_regular
 from .registry import on_demand
 
 # %% ../nbs/03_tokenizer.ipynb #daac8cb4
@@ -203,16 +203,11 @@ class Tokenizer:
         """Read a tokenizer.bin, of `vocab_size` tokens if given. Raises
         `TokenizerError`.
         """
-        with open_regular(path, TokenizerError) as f:
-            try:
-                size = os.fstat(f.fileno()).st_size
-                if size > MAX_FILE:
-                    refuse("file", f"a vocabulary of at most {MAX_FILE} bytes", size)
-                return cls(*parse_vocabulary(f.read(), vocab_size))
-            except TokenizerError as e:
-                raise TokenizerError(f"{path}: {e}") from None
-            except OSError as e:
-                raise TokenizerError(f"{path}: can't be read: {e}") from None
+        data = read_regular(path, MAX_FILE, "a vocabulary", TokenizerError)
+        try:
+            return cls(*parse_vocabulary(data, vocab_size))
+        except TokenizerError as e:
+            raise TokenizerError(f"{path}: {e}") from None
 
     def write(self, path: str | os.PathLike) -> None:
         "Write a tokenizer.bin, atomically."
