@@ -46,7 +46,7 @@ from numba.extending import intrinsic, overload
 from ..attention import KVCache, KVCaches
 from ..checkpoint import Weights, atomic_write
 from ..config import Config, count_parameters, tensor_shapes
-from ..rope import rope_frequencies
+from ..rope import model_frequencies
 from ..sampling import Sampler
 
 # %% ../../nbs/31_compiled.ipynb #c0de5a01
@@ -1491,9 +1491,7 @@ class Kernels:
         # addresses alone would keep no memory; rows → seconds a step
         self._kept, self._pace, wq = weights, {}, self._weights.wq
         self._int8 = isinstance(wq, Int8)
-        self._frequencies = rope_frequencies(
-            config.head_size, config.rope_theta, config.rope_scaling
-        )
+        self._frequencies = model_frequencies(config)
         warm_up(
             "int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack"
         )
