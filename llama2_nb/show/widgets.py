@@ -33,7 +33,7 @@ from ..checkpoint import Checkpoint, tensor_offsets
 from ..config import CheckpointError, Config, embedded_model, kv_cache_bytes, parse_header
 from ..core import Llama, check_prompt, find_model, open_tokenizer
 from ..ops import softmax
-from ..rope import rope_cos_sin, rope_frequencies, rotate
+from ..rope import model_frequencies, rope_cos_sin, rope_frequencies, rotate
 from ..sampling import Sampler, nucleus, sample_mult, sample_topp, softmax_sequential
 from ..tokenizer import Tokenizer, TokenizerError
 
@@ -543,10 +543,10 @@ def rope_view(
 def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
     "Move a query and a key through the positions, with or without a constant gap."
     if isinstance(model, (int, np.integer)):
-        frequencies = rope_frequencies(int(model))
+        frequencies = rope_frequencies(int(model), Config.rope_theta)
     else:
         c = open_llama(model).model.config
-        frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
+        frequencies = model_frequencies(c)
         seq_len = min(seq_len, c.seq_len)
     last = seq_len - 1
     options = [(f"{f:.4g}", float(f)) for f in frequencies]
