@@ -295,7 +295,10 @@ def feed_torch(path: str | os.PathLike, threads: int) -> Feed:
                 eos_token_id=2,
             )
         ).eval()
-        halves = lambda a: a.reshape(-1, c.head_size // 2, 2, c.dim).swapaxes(1, 2).reshape(a.shape)
+
+        def halves(a):
+            return a.reshape(-1, c.head_size // 2, 2, c.dim).swapaxes(1, 2).reshape(a.shape)
+
         state = {
             "model.embed_tokens.weight": w.token_embedding_table,
             "model.norm.weight": w.rms_final_weight,
@@ -412,9 +415,10 @@ def bench(
             for name in random.sample(list(runs), len(runs)):
                 time.sleep(0.1)  # threads of the run before fall asleep
                 seen[name].append(runs[name]())
-    middle = lambda name: {
-        key: median(figures[key] for figures in seen[name]) for key in seen[name][0]
-    }
+
+    def middle(name: str) -> dict[str, float]:
+        return {key: median(figures[key] for figures in seen[name]) for key in seen[name][0]}
+
     ours = {key: value for name in runs if name not in peers for key, value in middle(name).items()}
     size = (
         sum(p.stat().st_size for p in Path(path).glob("*.safetensors"))
@@ -423,8 +427,11 @@ def bench(
     )
     if "bandwidth" in ours:
         ours["fraction_of_bandwidth"] = ours["generation"] * size / ours["bandwidth"]
+
     # round by round
-    ratio = lambda peer, key: median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))
+    def ratio(peer: str, key: str) -> float:
+        return median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))
+
     return dict(
         model=str(path),
         parameters=count_parameters(c),

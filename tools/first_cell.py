@@ -1,8 +1,10 @@
-"""Give every notebook the cell that fetches and installs the book where it was opened alone, as in Colab.
+"""Give every notebook the cell that fetches and installs the book where it was opened alone, as in
+Colab.
 
 Usage: python tools/first_cell.py [--check | --try]
-The cell stands before the first one that computes. --check writes nothing and exits with 1 if a notebook lacks it.
---try opens a notebook alone, in an environment without the package, with this repository in the place of GitHub's.
+The cell stands before the first one that computes. --check writes nothing and exits with 1 if a
+notebook lacks it. --try opens a notebook alone, in an environment without the package, with this
+repository in the place of GitHub's.
 """
 
 import json
@@ -19,10 +21,9 @@ MARK = "# Opened alone, as in Colab"
 CELL = f"""#| hide
 {MARK}: fetch the book and install it. Elsewhere this does nothing.
 import os
+from importlib.util import find_spec
 
-try:
-    import llama2_nb
-except ImportError:
+if find_spec("llama2_nb") is None:
     !git clone -q --depth 1 {REPO} book
     %pip install -q "./book[chapters]"
 if os.path.isdir("book/nbs"):
@@ -30,14 +31,16 @@ if os.path.isdir("book/nbs"):
 TRIED = "02_checkpoint"  # reads fixtures that lie beside it
 
 
+def computes(cell: dict) -> bool:
+    "Is it a code cell with more than directives?"
+    return cell["cell_type"] == "code" and any(not line.startswith("#|") for line in cell["source"])
+
+
 def with_cell(notebook: dict) -> dict:
     "The same notebook with the cell, up to date, in its place."
     cells = [c for c in notebook["cells"] if MARK not in "".join(c["source"])]
     old = next((c for c in notebook["cells"] if MARK in "".join(c["source"])), None)
-    computes = lambda c: (
-        c["cell_type"] == "code" and any(not line.startswith("#|") for line in c["source"])
-    )
-    place = next((i for i, c in enumerate(cells) if computes(c)), len(cells))
+    place = next((i for i, cell in enumerate(cells) if computes(cell)), len(cells))
     cell = {
         "cell_type": "code",
         "execution_count": None,
@@ -92,7 +95,9 @@ def run_alone(folder: Path, environment: Path) -> subprocess.CompletedProcess:
 
 
 def try_it() -> int:
-    "In an environment that has IPython and NumPy: without the cell the notebook must fail, with it it must run."
+    """In an environment that has IPython and NumPy: without the cell the notebook must fail, with
+    it it must run.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         environment = Path(temporary) / "environment"
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -115,14 +120,16 @@ def try_it() -> int:
                 else "No module named 'llama2_nb'" in done.stdout + done.stderr
             ):
                 print(
-                    f"{'with' if kept else 'without'} its cell, {TRIED} alone: status {done.returncode}",
+                    f"{'with' if kept else 'without'} its cell, {TRIED} alone: status"
+                    f" {done.returncode}",
                     done.stdout[-2000:],
                     done.stderr[-2000:],
                     sep="\n",
                 )
                 return 1
     print(
-        f"{TRIED} alone: fetches the book, installs it and runs to the end; without the cell it doesn't"
+        f"{TRIED} alone: fetches the book, installs it and runs to the end; without the cell it"
+        " doesn't"
     )
     return 0
 

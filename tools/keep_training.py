@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Keep what 22_training shows of the built-in model's training, from the folder in which it was made.
+"""Keep what 22_training shows of the built-in model's training, from the folder in which it was
+made.
 
 Usage: python tools/keep_training.py FOLDER [STORIES]
-Writes nbs/fixtures/training_log.jsonl: the log, its numbers shortened, and for each model that was kept the loss on
-STORIES fresh stories (default 500) beside their entropy, and how much each head looks at what comes again.
+Writes nbs/fixtures/training_log.jsonl: the log, its numbers shortened, and for each model that was
+kept the loss on STORIES fresh stories (default 500) beside their entropy, and how much each head
+looks at what comes again.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Make README.md from nbs/index.ipynb: prose as it is, code and its stored outputs, pictures as files.
+"""Make README.md from nbs/index.ipynb: prose as it is, code and its stored outputs, pictures as
+files.
 
 Usage: python tools/make_readme.py [--check]
 --check writes nothing and exits with 1 if the README or a picture is not what the notebook says.

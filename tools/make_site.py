@@ -1,8 +1,10 @@
-"""Make the documentation site from the notebooks as they are stored: nothing is executed, nothing downloaded.
+"""Make the documentation site from the notebooks as they are stored: nothing is executed, nothing
+downloaded.
 
 Usage: python tools/make_site.py [--out FOLDER]
-Writes pages for Sphinx into _proc/site and the finished site into _docs, or FOLDER. Any warning fails.
-Needs the extra `docs`. Whatever notebooks lie in nbs/ become chapters, in the order of their numbers.
+Writes pages for Sphinx into _proc/site and the finished site into _docs, or FOLDER. Any warning
+fails. Needs the extra `docs`. Whatever notebooks lie in nbs/ become chapters, in the order of their
+numbers.
 """
 
 import argparse
@@ -43,7 +45,7 @@ MATHJAX = [
 ]  # of the package's 24 MB, what its pages ask for
 
 
-# ---- notebooks -------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
 
 
 def read(path: Path) -> list[dict]:
@@ -135,8 +137,9 @@ def code_cell(cell: dict, directives: dict[str, str], text: str, where: str) -> 
 def kernel_note(name: str) -> dict:
     colab, binder = launchers(name)
     return markdown(
-        f":::{{admonition}} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it needs a kernel: open this page "
-        f"in [Colab]({colab}) or [Binder]({binder}), or in Jupyter on your own machine.\n:::"
+        ":::{admonition} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it"
+        f" needs a kernel: open this page in [Colab]({colab}) or [Binder]({binder}), or in Jupyter"
+        " on your own machine.\n:::"
     )
 
 
@@ -148,11 +151,13 @@ def badges(name: str) -> dict:
     )
 
 
-# ---- exercises -------------------------------------------------------------------------------------
+# ---- exercises -----------------------------------------------------------------------------------
 
 
 def solutions(pictures: dict[str, bytes] | None = None) -> dict[tuple[str, str], str]:
-    "(chapter's number, exercise's number) → the answer as Markdown, from 61_solutions; `pictures` gets its pictures by path."
+    """(chapter's number, exercise's number) → the answer as Markdown, from 61_solutions;
+    `pictures` gets its pictures by path.
+    """
     answers, chapter, exercise = {}, None, None
     for cell in read(NOTEBOOKS / "61_solutions.ipynb"):
         directives, text = source(cell)
@@ -216,7 +221,7 @@ def fold_answers(text: str, chapter: str, answers: dict[tuple[str, str], str]) -
     return head + found + "\n".join(out)
 
 
-# ---- pages -----------------------------------------------------------------------------------------
+# ---- pages ---------------------------------------------------------------------------------------
 
 
 def page(path: Path, answers: dict) -> list[dict]:
@@ -266,7 +271,7 @@ def contents(caption: str, entries: list[str]) -> str:
     return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```"])
 
 
-# ---- the API, from signatures, docstrings and the comments beside parameters ------------------------
+# ---- the API, from signatures, docstrings and the comments beside parameters ---------------------
 
 
 def plain_function(value):
@@ -393,7 +398,9 @@ def load(module: str, absent: tuple[str, ...] = ()):
 
 
 def module_page(chapter: Path, module: str) -> str:
-    "Everything in a module's `__all__`, in the order of the chapter, each with a link to the cell that it comes from."
+    """Everything in a module's `__all__`, in the order of the chapter, each with a link to the
+    cell that it comes from.
+    """
     loaded = load(module)
     text = Path(loaded.__file__).read_text(encoding="utf-8")
     cells = {
@@ -453,7 +460,7 @@ def command_page(chapter: Path | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# ---- all of it -------------------------------------------------------------------------------------
+# ---- all of it -----------------------------------------------------------------------------------
 
 
 def copy_mathjax(to: Path) -> None:

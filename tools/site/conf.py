@@ -7,13 +7,10 @@ _ini = ConfigParser(delimiters=["="])
 _ini.read(Path(__file__).parents[2] / "settings.ini", encoding="utf-8")
 _cfg = _ini["DEFAULT"]
 
-project, author, copyright, version, release = (
-    _cfg["lib_name"],
-    _cfg["author"],
-    _cfg["copyright"],
-    _cfg["version"],
-    _cfg["version"],
-)
+project = _cfg["lib_name"]
+author = _cfg["author"]
+copyright = _cfg["copyright"]
+version = release = _cfg["version"]
 language = "en"
 extensions = ["myst_nb", "sphinx_design", "sphinx_copybutton", "sphinx.ext.mathjax"]
 nb_execution_mode = "off"  # what is stored is shown
