@@ -4,8 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'BackendOption',
-           'ThreadsOption', 'PositionsOption', 'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'INTERNAL', 'generate', 'chat',
-           'inspect', 'tokenize', 'bench', 'quantize', 'train', 'convert', 'download', 'main']
+           'ThreadsOption', 'PositionsOption', 'ModelArgument', 'SourceArgument', 'GroupSizeOption', 'LIMIT', 'LONGEST',
+           'HOT', 'PromptArgument', 'PromptOption', 'StepsOption', 'CountOption', 'PromptsOption', 'ProgressOption',
+           'OutOption', 'WorkersOption', 'SchedulerOption', 'BatchSizeOption', 'SystemOption', 'ConversationOption',
+           'TemplateOption', 'HISTORY', 'PeerOption', 'FolderOption', 'DataOption', 'LearnOption', 'StartOption',
+           'CoresOption', 'SIZES', 'INTERNAL', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'train',
+           'convert', 'download', 'main']
 
 # %% ../nbs/47_cli.ipynb #fac3578b
 import json
@@ -15,6 +19,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from contextlib import contextmanager
 from dataclasses import fields
 from math import prod
 from pathlib import Path
@@ -23,8 +28,15 @@ from typing import Annotated, Iterator, Optional
 import typer
 
 from . import __version__
-from .checkpoint import count_nonfinite
-from .config import CheckpointError, count_parameters, kv_cache_bytes, tensor_shapes
+from .checkpoint import Weights, count_nonfinite
+from llama2_nb.config import (
+    CheckpointError,
+    Config,
+    Header,
+    count_parameters,
+    kv_cache_bytes,
+    tensor_shapes,
+)
 from llama2_nb.core import (
     Chat,
     Llama,
@@ -112,6 +124,34 @@ PositionsOption = Annotated[
             "The context length that the model gets, at most. Default: its own, of a folder 8192 at"
             " most."
         ),
+    ),
+]
+ModelArgument = Annotated[
+    Optional[str],
+    typer.Argument(
+        metavar="[MODEL]",
+        help=(
+            "A checkpoint file, a Hugging Face folder, or a known name. Default: the bundled model."
+        ),
+    ),
+]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN",
+        help="A checkpoint file, a folder of Hugging Face or Meta, or a known name.",
+    ),
+]
+GroupSizeOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--group-size",
+        min=1,
+        help=(
+            "So many int8 weights share a scale; fewer, if it doesn't divide every row."
+            " Default: 64."
+        ),
+        show_default=False,
     ),
 ]
 
@@ -214,26 +254,86 @@ class _Meter:
         return f"achieved tok/s: {made / (time.perf_counter() - self.first):.1f} ({self.n} tokens)"
 
 # %% ../nbs/47_cli.ipynb #3d17e39b
+PromptArgument = Annotated[
+    Optional[str],
+    typer.Argument(
+        help="How the text begins; '-' reads it from standard input, without its last line end."
+    ),
+]
+PromptOption = Annotated[
+    Optional[str], typer.Option("--prompt", "-i", help="The same, with llama2.c's letter.")
+]
+StepsOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--steps",
+        "-n",
+        help="Positions in all, the prompt included; 0: as many as the model has. "
+        "Default: 256; of the bundled model, all 512.",
+    ),
+]
+CountOption = Annotated[
+    int,
+    typer.Option(
+        "--count",
+        min=1,
+        max=10**6,
+        help="So many texts, side by side; each has the seed after that of the one before.",
+    ),
+]
+PromptsOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--prompts",
+        help=(
+            "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-':"
+            " standard input."
+        ),
+    ),
+]
+ProgressOption = Annotated[
+    bool, typer.Option("--progress", help="With several texts, show how many are complete.")
+]
+OutOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--out",
+        help=(
+            "A JSONL file for the texts, which processes side by side write; if it is there,"
+            " what it lacks is added."
+        ),
+    ),
+]
+WorkersOption = Annotated[
+    Optional[int],
+    typer.Option(
+        "--workers",
+        min=1,
+        help="With --out, so many processes on this machine. Default: one for each core.",
+    ),
+]
+SchedulerOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--scheduler",
+        help=(
+            "With --out, the address or the scheduler file of a Dask cluster that you trust:"
+            " whoever can reach it "
+            "runs code as you there, and it can run code here."
+        ),
+    ),
+]
+BatchSizeOption = Annotated[
+    Optional[int],
+    typer.Option("--batch-size", min=1, help="With --out, so many texts make a task. Default: 64."),
+]
+
+
 @app.command(epilog='For example: llama2-nb generate "The little fox" -t 0.8 -s 42')
 def generate(
-    prompt: Annotated[
-        Optional[str],
-        typer.Argument(
-            help="How the text begins; '-' reads it from standard input, without its last line end."
-        ),
-    ] = None,
-    prompt_option: Annotated[
-        Optional[str], typer.Option("--prompt", "-i", help="The same, with llama2.c's letter.")
-    ] = None,
-    steps: Annotated[
-        Optional[int],
-        typer.Option(
-            "--steps",
-            "-n",
-            help="Positions in all, the prompt included; 0: as many as the model has. "
-            "Default: 256; of the bundled model, all 512.",
-        ),
-    ] = None,
+    prompt: PromptArgument = None,
+    prompt_option: PromptOption = None,
+    steps: StepsOption = None,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.9,
     seed: SeedOption = None,
@@ -242,98 +342,26 @@ def generate(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     positions: PositionsOption = None,
-    count: Annotated[
-        int,
-        typer.Option(
-            "--count",
-            min=1,
-            max=10**6,
-            help="So many texts, side by side; each has the seed after that of the one before.",
-        ),
-    ] = 1,
-    prompts: Annotated[
-        Optional[str],
-        typer.Option(
-            "--prompts",
-            help=(
-                "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-':"
-                " standard input."
-            ),
-        ),
-    ] = None,
-    progress: Annotated[
-        bool, typer.Option("--progress", help="With several texts, show how many are complete.")
-    ] = False,
-    out: Annotated[
-        Optional[str],
-        typer.Option(
-            "--out",
-            help=(
-                "A JSONL file for the texts, which processes side by side write; if it is there,"
-                " what it lacks is added."
-            ),
-        ),
-    ] = None,
-    workers: Annotated[
-        Optional[int],
-        typer.Option(
-            "--workers",
-            min=1,
-            help="With --out, so many processes on this machine. Default: one for each core.",
-        ),
-    ] = None,
-    scheduler: Annotated[
-        Optional[str],
-        typer.Option(
-            "--scheduler",
-            help=(
-                "With --out, the address or the scheduler file of a Dask cluster that you trust:"
-                " whoever can reach it "
-                "runs code as you there, and it can run code here."
-            ),
-        ),
-    ] = None,
-    batch_size: Annotated[
-        Optional[int],
-        typer.Option(
-            "--batch-size", min=1, help="With --out, so many texts make a task. Default: 64."
-        ),
-    ] = None,
+    count: CountOption = 1,
+    prompts: PromptsOption = None,
+    progress: ProgressOption = False,
+    out: OutOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    batch_size: BatchSizeOption = None,
 ) -> None:
     "Write a text, or many."
-    given = [text for text in (prompt, prompt_option) if text is not None]
     many = prompts is not None or count > 1
-    if len(given) > 1:
-        raise typer.BadParameter(
-            "expected the prompt once, found it as an argument and as --prompt"
-        )
-    if prompts is not None and given:
-        raise typer.BadParameter("expected one prompt or a file of them, found both")
+    _check_prompt(prompt, prompt_option, prompts)
     if progress and out is None and not many:
         raise typer.BadParameter(
             "expected --count, --prompts or --out with --progress, found one text"
         )
-    of_out = {"--workers": workers, "--scheduler": scheduler, "--batch-size": batch_size}
-    asked = [name for name, value in of_out.items() if value is not None]
-    if out is None and asked:
-        raise typer.BadParameter(f"expected --out FILE with {asked[0]}, found none")
-    if out is not None and (threads is not None or (workers is not None and scheduler is not None)):
-        raise typer.BadParameter(
-            "expected --out with --workers or --scheduler, and neither with --threads"
-        )
+    _check_out(out, threads, workers, scheduler, batch_size)
     backend = _backend(backend, threads)
     # 0 as in llama2.c: from the time
     choice = dict(temperature=temperature, top_p=top_p, seed=seed or None)
-    if prompts is None:
-        texts = [_text(given[0] if given else "")] * count
-    else:
-        from llama2_nb.scale import LIMIT as longest, read_prompts  # chapter 37
-
-        texts = [
-            p
-            for p in read_prompts(prompts, LIMIT if out is None or prompts == "-" else longest)
-            for _ in range(count)
-        ]
+    texts = _texts(prompt if prompt_option is None else prompt_option, prompts, count, out)
     if out is not None:
         _generate_into(
             out,
@@ -356,6 +384,46 @@ def generate(
         _generate_many(llama, texts, progress, steps, **choice | dict(seed=sampler.seed))
     else:
         _generate_one(llama, texts[0], steps, sampler, temperature)
+
+
+def _check_prompt(argument: Optional[str], option: Optional[str], file: Optional[str]) -> None:
+    "There is one way to say what the prompt is, and it is used once."
+    if argument is not None and option is not None:
+        raise typer.BadParameter(
+            "expected the prompt once, found it as an argument and as --prompt"
+        )
+    if file is not None and (argument is not None or option is not None):
+        raise typer.BadParameter("expected one prompt or a file of them, found both")
+
+
+def _check_out(
+    out: Optional[str],
+    threads: Optional[int],
+    workers: Optional[int],
+    scheduler: Optional[str],
+    batch_size: Optional[int],
+) -> None:
+    "Options of --out need it, and some exclude each other."
+    of_out = {"--workers": workers, "--scheduler": scheduler, "--batch-size": batch_size}
+    asked = [name for name, value in of_out.items() if value is not None]
+    if out is None and asked:
+        raise typer.BadParameter(f"expected --out FILE with {asked[0]}, found none")
+    if out is not None and (threads is not None or {"--workers", "--scheduler"} <= {*asked}):
+        raise typer.BadParameter(
+            "expected --out with --workers or --scheduler, and neither with --threads"
+        )
+
+
+def _texts(
+    prompt: Optional[str], prompts: Optional[str], count: int, out: Optional[str]
+) -> list[str]:
+    "The prompts, each as often as is asked for."
+    if prompts is None:
+        return [_text(prompt or "")] * count
+    from llama2_nb.scale import LIMIT as longest, read_prompts  # chapter 37
+
+    limit = LIMIT if out is None or prompts == "-" else longest
+    return [text for text in read_prompts(prompts, limit) for _ in range(count)]
 
 
 def _generate_one(
@@ -442,23 +510,36 @@ def _generate_into(out: str, texts: list[str], progress: bool, **options) -> Non
         )
 
 # %% ../nbs/47_cli.ipynb #1e6b648b
+SystemOption = Annotated[
+    Optional[str],
+    typer.Option("--system", "-y", help="What the assistant is told before the first message."),
+]
+ConversationOption = Annotated[
+    int,
+    typer.Option(
+        "--steps",
+        "-n",
+        help="Positions of the whole conversation; 0: as many as the model has.",
+    ),
+]
+TemplateOption = Annotated[
+    Optional[str],
+    typer.Option(
+        help=(
+            "How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the"
+            " model's own."
+        )
+    ),
+]
+
+
 @app.command(epilog='For example: llama2-nb chat -t 0.7 -i "Tell me a story about a brave rabbit."')
 def chat(
     message: Annotated[
         Optional[str], typer.Option("--prompt", "-i", help="The first message. Default: ask.")
     ] = None,
-    system: Annotated[
-        Optional[str],
-        typer.Option("--system", "-y", help="What the assistant is told before the first message."),
-    ] = None,
-    steps: Annotated[
-        int,
-        typer.Option(
-            "--steps",
-            "-n",
-            help="Positions of the whole conversation; 0: as many as the model has.",
-        ),
-    ] = 0,
+    system: SystemOption = None,
+    steps: ConversationOption = 0,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.9,
     seed: SeedOption = None,
@@ -467,15 +548,7 @@ def chat(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     positions: PositionsOption = None,
-    template: Annotated[
-        Optional[str],
-        typer.Option(
-            help=(
-                "How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the"
-                " model's own."
-            )
-        ),
-    ] = None,
+    template: TemplateOption = None,
     history: Annotated[
         Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")
     ] = None,
@@ -724,13 +797,7 @@ class _Conversation:
 # %% ../nbs/47_cli.ipynb #f35aa15d
 @app.command(epilog="For example: llama2-nb inspect stories15M.bin --check-values")
 def inspect(
-    model: Annotated[
-        Optional[str],
-        typer.Argument(
-            metavar="[MODEL]",
-            help="A checkpoint file, or a known name. Default: the built-in model.",
-        ),
-    ] = None,
+    model: ModelArgument = None,
     model_option: ModelOption = None,
     check_values: Annotated[
         bool,
@@ -744,51 +811,50 @@ def inspect(
         raise typer.BadParameter("expected the model once, found it as an argument and as --model")
     path = find_model(model_option if model is None else model)
     with open_checkpoint(path) as ckpt:
-        c, header = ckpt.config, getattr(ckpt, "header", None)  # a folder has none
+        header = getattr(ckpt, "header", None)  # a folder has none
         if header:
             print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
         else:
-            print(
-                f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype},"
-                f" {sum(os.stat(p).st_size for p in path.glob('*.safetensors')):,} bytes"
-            )
-        rows = {
-            f.name: getattr(c, f.name)
-            for i, f in enumerate(fields(c))
-            if i < 8 or getattr(c, f.name) != f.default
-        }
-        rows |= dict(
-            head_size=c.head_size,
-            kv_dim=c.kv_dim,
-            kv_mul=c.kv_mul,
-            kv_cache_bytes=kv_cache_bytes(c),
-            parameters=count_parameters(c),
-        )
-        if size := header and header.group_size:  # version 2
-            n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
-            rows |= dict(group_size=size, int8_bytes=n, scale_bytes=4 * n // size)
-        for name, value in rows.items():
-            print(f"  {name:22} {format(value, ',') if type(value) is int else value}")
-        for name, shape in tensor_shapes(c).items():
-            share = prod(shape) / count_parameters(c)
-            print(f"  {name:22} {str(shape):20} {share:6.1%} {'#' * round(40 * share)}")
-        bad = count_nonfinite(ckpt.weights) if check_values else {}
-        if check_values and header and header.version == 2:
-            from llama2_nb.storage.int8 import count_lowest  # chapter 34
+            size = sum(os.stat(p).st_size for p in path.glob("*.safetensors"))
+            print(f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype}, {size:,} bytes")
+        _print_sizes(ckpt.config, header)
+        if check_values:
+            _check_values(path, ckpt.weights, header)
 
-            lowest = ", ".join(f"{n} in {name}" for name, n in count_lowest(ckpt.weights).items())
-            if lowest:
-                warnings.warn(
-                    f"{path}: expected int8 from -127 to 127, found -128: {lowest} (used as they"
-                    " are)"
-                )
-    if bad:
-        raise CheckpointError(
-            f"{path}: expected finite weights, found NaN or infinity: "
-            + ", ".join(f"{n} in {name}" for name, n in bad.items())
-        )
-    if check_values:
-        print("  all weights are finite")
+
+def _print_sizes(c: Config, header: Optional[Header]) -> None:
+    "The fields of a model, what follows from them, and the share of each tensor."
+    rows = {}
+    for i, f in enumerate(fields(c)):
+        if i < 8 or getattr(c, f.name) != f.default:
+            rows[f.name] = getattr(c, f.name)
+    for name in "head_size", "kv_dim", "kv_mul":
+        rows[name] = getattr(c, name)
+    rows |= dict(kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
+    if size := header and header.group_size:  # version 2
+        n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
+        rows |= dict(group_size=size, int8_bytes=n, scale_bytes=4 * n // size)
+    for name, value in rows.items():
+        print(f"  {name:22} {format(value, ',') if type(value) is int else value}")
+    for name, shape in tensor_shapes(c).items():
+        share = prod(shape) / count_parameters(c)
+        print(f"  {name:22} {str(shape):20} {share:6.1%} {'#' * round(40 * share)}")
+
+
+def _check_values(path: Path, w: Weights, header: Optional[Header]) -> None:
+    "Raise `CheckpointError` if weights are no numbers."
+    if header and header.version == 2:
+        from llama2_nb.storage.int8 import count_lowest  # chapter 34
+
+        if lowest := count_lowest(w):
+            where = ", ".join(f"{n} in {name}" for name, n in lowest.items())
+            warnings.warn(
+                f"{path}: expected int8 from -127 to 127, found -128: {where} (used as they are)"
+            )
+    if bad := count_nonfinite(w):
+        where = ", ".join(f"{n} in {name}" for name, n in bad.items())
+        raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity: {where}")
+    print("  all weights are finite")
 
 # %% ../nbs/47_cli.ipynb #697d1bb4
 @app.command(epilog='For example: llama2-nb tokenize "Once upon a time" --ids')
@@ -825,18 +891,20 @@ def tokenize(
             print(f"{id:6} {tok.pieces[id].decode('utf-8', 'replace')!r}")
 
 # %% ../nbs/47_cli.ipynb #0a1164ff
+PeerOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        help=(
+            "What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary. May"
+            " be repeated."
+        )
+    ),
+]
+
+
 @app.command(epilog="For example: llama2-nb bench --shape 15M --peer ./run")
 def bench(
-    model: Annotated[
-        Optional[str],
-        typer.Argument(
-            metavar="[MODEL]",
-            help=(
-                "A checkpoint file, a Hugging Face folder, or a known name. Default: the bundled"
-                " model."
-            ),
-        ),
-    ] = None,
+    model: ModelArgument = None,
     shape: Annotated[
         Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")
     ] = None,
@@ -848,20 +916,11 @@ def bench(
     prompt: Annotated[
         int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")
     ] = 200,
-    peer: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            help=(
-                "What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary. May"
-                " be repeated."
-            )
-        ),
-    ] = None,
+    peer: PeerOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     "Measure how fast a model runs here."
-    from tempfile import TemporaryDirectory
-    from llama2_nb.bench import SHAPES, bench as measure, write_random
+    from llama2_nb.bench import SHAPES, bench as measure
 
     if int8 and shape is None:
         raise typer.BadParameter("expected --shape with --int8, found none")
@@ -871,17 +930,9 @@ def bench(
             + (f" and {model}" if model else "")
         )
     backend = _backend(backend, threads)
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = find_model(model) if shape is None else os.path.join(folder, f"{shape}.bin")
-        if shape is not None:
-            write_random(path, SHAPES[shape])
-        if shape is not None and int8:
-            from llama2_nb.storage.int8 import quantize_checkpoint
-
-            source, path = path, os.path.join(folder, f"{shape}_q80.bin")
-            quantize_checkpoint(source, path)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         figures = measure(
-            path,
+            find_model(model) if shape is None else _random_model(folder, shape, int8),
             backend=backend,
             threads=threads,
             rounds=rounds,
@@ -899,6 +950,20 @@ def bench(
         _print_figures(values)
 
 
+def _random_model(folder: str, shape: str, int8: bool) -> str:
+    "The path of a file of random weights."
+    from llama2_nb.bench import SHAPES, write_random
+    from llama2_nb.storage.int8 import quantize_checkpoint
+
+    path = os.path.join(folder, f"{shape}.bin")
+    write_random(path, SHAPES[shape])
+    if not int8:
+        return path
+    quantized = os.path.join(folder, f"{shape}_q80.bin")
+    quantize_checkpoint(path, quantized)
+    return quantized
+
+
 def _print_figures(figures: dict) -> None:
     units = dict.fromkeys(("generation", "prompt", "sixteen"), " tokens/s") | {
         "bandwidth": " bytes/s"
@@ -913,24 +978,11 @@ def _print_figures(figures: dict) -> None:
 # %% ../nbs/47_cli.ipynb #d45a16f2
 @app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")
 def quantize(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="IN",
-            help="A float32 checkpoint, a folder of Hugging Face or Meta, or a known name.",
-        ),
-    ],
+    model: SourceArgument,
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")
     ],
-    group_size: Annotated[
-        int,
-        typer.Option(
-            "--group-size",
-            min=1,
-            help="So many weights share a scale; fewer, if it doesn't divide every row.",
-        ),
-    ] = 64,
+    group_size: GroupSizeOption = 64,
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
@@ -978,28 +1030,48 @@ def _real(help: str, *names: str):
     return Annotated[float, typer.Option(*names, help=help)]
 
 
+FolderOption = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        help="A new or empty folder for all that is made; a training begun there goes on.",
+    ),
+]
+DataOption = Annotated[
+    str, typer.Option("--data", help="A text file, or tales: stories without end.")
+]
+LearnOption = Annotated[
+    Optional[str],
+    typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first."),
+]
+StartOption = Annotated[
+    Optional[str],
+    typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary."),
+]
+CoresOption = Annotated[
+    Optional[int],
+    typer.Option("--threads", help="Default: one for each core; the result is the same."),
+]
+# what says how large the model is → its field of `Recipe`
+SIZES = dict(
+    dim="dim",
+    hidden_dim="hidden_dim",
+    layers="n_layers",
+    heads="n_heads",
+    kv_heads="n_kv_heads",
+    vocab_size="vocab_size",
+    length="length",
+)
+
+
 @app.command(epilog="For example: llama2-nb train --data book.txt --out mine --steps 1000")
 def train(
     ctx: typer.Context,
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            "-o",
-            help="A new or empty folder for all that is made; a training begun there goes on.",
-        ),
-    ],
-    data: Annotated[
-        str, typer.Option("--data", help="A text file, or tales: stories without end.")
-    ] = "tales",
-    tokenizer: Annotated[
-        Optional[str],
-        typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first."),
-    ] = None,
-    start: Annotated[
-        Optional[str],
-        typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary."),
-    ] = None,
+    out: FolderOption,
+    data: DataOption = "tales",
+    tokenizer: LearnOption = None,
+    start: StartOption = None,
     steps: _whole("Steps in all.", "--steps", "-n") = 10_000,
     seed: _whole("Of the first weights and of the data.", "--seed", "-s") = 1,
     dim: _whole("Width of the model.") = 128,
@@ -1017,29 +1089,12 @@ def train(
     clip: _real("The longest gradient that is followed.") = 1.0,
     save_every: _whole("Steps from one saved state to the next.") = 100,
     check_every: _whole("Steps from one look at the held-out rows to the next.") = 250,
-    threads: Annotated[
-        Optional[int],
-        typer.Option("--threads", help="Default: one for each core; the result is the same."),
-    ] = None,
+    threads: CoresOption = None,
 ) -> None:
     "Train a model from nothing, or go on with a training. Ctrl-C saves."
     from llama2_nb.training.train import train as run  # chapter 22
 
-    shape = dict(
-        dim=dim,
-        hidden_dim=hidden_dim,
-        n_layers=layers,
-        n_heads=heads,
-        n_kv_heads=kv_heads,
-        vocab_size=vocab_size,
-        length=length,
-    )
-    if start:  # has a shape of its own; what was asked for must agree
-        asked = {
-            name for name in ctx.params if ctx.get_parameter_source(name).name == "COMMANDLINE"
-        }
-        shape = {name: value for name, value in shape.items() if name.removeprefix("n_") in asked}
-    try:
+    with _interruptible():
         log = run(
             out,
             data,
@@ -1048,7 +1103,7 @@ def train(
             threads=threads,
             progress=bool(sys.stderr and sys.stderr.isatty()),
             say=_say,
-            **shape,
+            **_sizes(ctx, start),
             batch=batch,
             micro=micro,
             steps=steps,
@@ -1060,23 +1115,33 @@ def train(
             save_every=save_every,
             check_every=check_every,
         )
-    # one line says it all
+    held_out = [entry["held_out"] for entry in log if "held_out" in entry]
+    print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
+
+
+def _sizes(ctx: typer.Context, start: Optional[str]) -> dict[str, int]:
+    """The sizes of the model; if it has its own already, those that were asked for, which must
+    agree.
+    """
+    given = [
+        name for name in SIZES if not start or ctx.get_parameter_source(name).name == "COMMANDLINE"
+    ]
+    return {SIZES[name]: ctx.params[name] for name in given}
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    "After Ctrl-C, one line says it all."
+    try:
+        yield
     except KeyboardInterrupt as e:
         _say(str(e) or "interrupted")
         raise SystemExit(130) from None
-    held_out = [entry["held_out"] for entry in log if "held_out" in entry]
-    print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
 
 # %% ../nbs/47_cli.ipynb #b9c6d760
 @app.command(epilog="For example: llama2-nb convert my-llama my-llama.bin --version 2")
 def convert(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="IN",
-            help="A Hugging Face folder, a Meta checkpoint, a llama2.c file, or a name.",
-        ),
-    ],
+    source: SourceArgument,
     target: Annotated[
         str,
         typer.Argument(
@@ -1094,18 +1159,13 @@ def convert(
         Optional[str],
         typer.Option(help="Of the folder: float32, float16 or bfloat16. Default: as in IN."),
     ] = None,
-    group_size: Annotated[
-        Optional[int],
-        typer.Option(
-            "--group-size", min=1, help="Of version 2: so many weights share a scale. Default: 64."
-        ),
-    ] = None,
+    group_size: GroupSizeOption = None,
     positions: PositionsOption = None,
 ) -> None:
     "Turn a model from one format into another, its vocabulary included."
-    from llama2_nb.formats.huggingface import convert as turn
+    from llama2_nb.formats.convert import convert as write
 
-    written = turn(
+    written = write(
         find_model(source),
         target,
         version=version,
@@ -1158,10 +1218,6 @@ def download(
     )
 
 # %% ../nbs/47_cli.ipynb #7d54c19e
-# ClickException: click's own, or the copy that newer versions of typer carry
-_UsageError = typer.BadParameter.__mro__[2]
-
-
 def main(args: Optional[list[str]] = None) -> None:  # None: the arguments of the process
     "The command `llama2-nb`."
     for stream in sys.stdout, sys.stderr:
@@ -1201,7 +1257,7 @@ def _explain(e: BaseException) -> int:  # the exit status
     if isinstance(e, BrokenPipeError):  # whoever closed the pipe has read enough
         _drop(sys.stdout)
         return 1
-    if isinstance(e, _UsageError):
+    if hasattr(e, "format_message"):  # of click, or of the copy that newer versions of typer carry
         return _refuse(e.format_message())
     if isinstance(e, OSError):
         _drop(sys.stdout)

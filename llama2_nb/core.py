@@ -720,7 +720,7 @@ class Chat:
             None,
         )
         if template is not None or llama.path.is_dir():
-            from llama2_nb.formats.vocabularies import choose_template  # chapter 41
+            from llama2_nb.formats.templates import choose_template  # chapter 42
 
             self.template = choose_template(template, llama.path, llama.tokenizer)
         self.reset()

@@ -36,7 +36,7 @@ os.environ |= {
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from llama2_nb import cli, scale
-from llama2_nb.formats import huggingface
+from llama2_nb.formats.convert import convert
 
 # imported before any fork, or each case would import them anew
 PRELOADED = "distributed huggingface_hub jinja2 tokenizers tqdm".split() + [
@@ -93,7 +93,7 @@ def make_seeds(folder: Path) -> None:
     shutil.copy(fixtures / "gqa.bin", folder / "model.bin")
     shutil.copy(fixtures / "gqa_q80.bin", folder / "q80.bin")
     shutil.copy(fixtures / "tok512.bin", folder / "tok512.bin")
-    huggingface.convert(folder / "model.bin", folder / "folder", dtype="bfloat16")
+    convert(folder / "model.bin", folder / "folder", dtype="bfloat16")
     shutil.copy(folder / "folder" / "tokenizer.json", folder / "t.json")
     (folder / "prompts.txt").write_bytes(b"\xef\xbb\xbfThe fox\r\n\r\nOnce\r\n")
     (folder / "prompts.jsonl").write_text('"The fox"\n{"prompt": "a\\nb", "id": [1, {}]}\n')

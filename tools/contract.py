@@ -279,9 +279,8 @@ def judge_folder(path, data: bytes) -> str:  # path: of a folder whose other fil
     `AssertionError` for a refusal that is none, or a vocabulary whose parts contradict each
     other."""
     from llama2_nb.formats import huggingface as convert
-    from llama2_nb.formats import (
-        vocabularies as dialogue,
-    )  # here, so that other judges don't carry them
+    from llama2_nb.formats import templates  # here, so that other judges don't carry them
+    from llama2_nb.formats import vocabularies as dialogue
 
     name = FILES[data[0] % len(FILES)] if data else FILES[0]
     before = {
@@ -299,9 +298,9 @@ def judge_folder(path, data: bytes) -> str:  # path: of a folder whose other fil
             try:
                 convert.Folder.open(path)
                 tok = dialogue.open_vocabulary(path, 300)
-                dialogue.folder_templates(Path(path))
+                templates.folder_templates(Path(path))
                 ids = tok.encode("Once, \u00e9\U0001f98a <0x41>\n<|x|>", eos=True)
-            except (CheckpointError, TokenizerError, dialogue.TemplateError) as e:
+            except (CheckpointError, TokenizerError, templates.TemplateError) as e:
                 message = str(e)
                 assert "\n" not in message and len(message) < 1500 and "expected" in message, (
                     f"no sentence: {message!r}"

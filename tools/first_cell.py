@@ -7,7 +7,6 @@ notebook lacks it. --try opens a notebook alone, in an environment without the p
 repository in the place of GitHub's.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import nbformat
 from make_site import NOTEBOOKS, REPO, ROOT
 
 MARK = "# Opened alone, as in Colab"
@@ -31,24 +31,18 @@ if os.path.isdir("book/nbs"):
 TRIED = "02_checkpoint"  # reads fixtures that lie beside it
 
 
-def computes(cell: dict) -> bool:
-    "Is it a code cell with more than directives?"
-    return cell["cell_type"] == "code" and any(not line.startswith("#|") for line in cell["source"])
+def computes(cell: nbformat.NotebookNode) -> bool:
+    "Whether a cell holds more than directives."
+    lines = cell.source.splitlines()
+    return cell.cell_type == "code" and any(not line.startswith("#|") for line in lines)
 
 
-def with_cell(notebook: dict) -> dict:
+def with_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     "The same notebook with the cell, up to date, in its place."
-    cells = [c for c in notebook["cells"] if MARK not in "".join(c["source"])]
-    old = next((c for c in notebook["cells"] if MARK in "".join(c["source"])), None)
-    place = next((i for i, cell in enumerate(cells) if computes(cell)), len(cells))
-    cell = {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": old["id"] if old else uuid.uuid4().hex[:8],
-        "metadata": {},
-        "outputs": [],
-        "source": CELL.splitlines(keepends=True),
-    }
+    cells = [c for c in notebook.cells if MARK not in c.source]
+    cell = next((c for c in notebook.cells if MARK in c.source), None)
+    cell = nbformat.v4.new_code_cell(CELL, id=cell.id if cell else uuid.uuid4().hex[:8])
+    place = next((i for i, c in enumerate(cells) if computes(c)), len(cells))
     return notebook | {"cells": [*cells[:place], cell, *cells[place:]]}
 
 
@@ -107,12 +101,10 @@ def try_it() -> int:
         for kept in False, True:
             folder = Path(temporary) / str(kept) / "alone"
             folder.mkdir(parents=True)
-            notebook = json.loads((NOTEBOOKS / f"{TRIED}.ipynb").read_text(encoding="utf-8"))
+            notebook = nbformat.read(NOTEBOOKS / f"{TRIED}.ipynb", as_version=4)
             if not kept:
-                notebook["cells"] = [
-                    c for c in notebook["cells"] if MARK not in "".join(c["source"])
-                ]
-            (folder / f"{TRIED}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+                notebook.cells = [c for c in notebook.cells if MARK not in c.source]
+            nbformat.write(notebook, folder / f"{TRIED}.ipynb")
             done = run_alone(folder, environment)
             if not (
                 done.stdout.endswith("to the end\n")
@@ -139,13 +131,11 @@ def main() -> int:
         return try_it()
     stale = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = nbformat.read(path, as_version=4)
         if (new := with_cell(notebook)) != notebook:
             stale.append(path.name)
             if "--check" not in sys.argv[1:]:
-                path.write_text(
-                    json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-                )
+                nbformat.write(new, path)
     print("\n".join(stale) if stale else "every notebook opens alone")
     return bool(stale) and "--check" in sys.argv[1:]
 

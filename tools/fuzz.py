@@ -210,7 +210,7 @@ def fuzz(
         import contract
 
         if target == "folder":  # instrumented before a judge asks for them
-            from llama2_nb.formats import huggingface, vocabularies  # noqa: F401
+            from llama2_nb.formats import huggingface, templates, vocabularies  # noqa: F401
     if plant:
         take_out(target)
     judge = {"tokenizer": contract.judge_vocabulary, "folder": contract.judge_folder}.get(

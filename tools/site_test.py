@@ -12,7 +12,6 @@ TeX that isn't set, a hidden cell that shows, an exercise without its answer. Ne
 import argparse
 import functools
 import http.server
-import json
 import multiprocessing
 import re
 import shutil
@@ -31,7 +30,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from browser_test import Witness
-from make_site import NEEDS_KERNEL, NOTEBOOKS, launchers, solutions
+from make_site import NEEDS_KERNEL, NOTEBOOKS, launchers, read, solutions
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT, DARK, PHONE = "light", "dark", "phone"
@@ -130,7 +129,7 @@ def check_text(folder: Path) -> list[str]:
     problems, answers = [], solutions()
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         name, text = path.stem, (folder / f"{path.stem}.html").read_text(encoding="utf-8")
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = read(path)
         plain = re.sub(r"<[^>]+>", "", text)
         if "nbdev_export()" in plain or re.search(r"^#\|", plain, re.M):
             problems.append(f"{name}: a hidden cell or a directive shows")

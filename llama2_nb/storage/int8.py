@@ -295,7 +295,7 @@ def write_q8(
 def open_floats(src: str | os.PathLike):  # → what has a config and weights
     "A checkpoint of version 0 or 1, or a folder of Hugging Face or Meta. Raises `CheckpointError`."
     if os.path.isdir(src):
-        from llama2_nb.formats.huggingface import open_any  # chapter 40
+        from llama2_nb.formats.convert import open_any  # chapter 48
 
         return open_any(src)
     ckpt = Checkpoint.open(src)
