@@ -28,7 +28,7 @@ import numpy as np
 from .checkpoint import Checkpoint, write_checkpoint
 from .config import Config, count_parameters, tensor_shapes
 from .core import next_ids, open_checkpoint
-from .sampling import Sampler
+from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer, find_tokenizer
 from .transformer import Transformer
 
@@ -77,10 +77,10 @@ def feed_model(model: Transformer) -> Feed:
 
     def write(token: int, n: int) -> None:  # as `write_tokens` does
         while n > 0:
-            *_, (token,) = new = next_ids(model, [token], cache, [greedy], n)
+            *_, (token,) = new = next_ids(model, [[token]], cache, [greedy], n)
             n -= len(new)
 
-    greedy, feed.write = Sampler(temperature=0), write
+    greedy, feed.write = Sampler(SamplingParams(temperature=0)), write
     return feed
 
 
@@ -101,11 +101,12 @@ def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, flo
 # %% ../nbs/66_bench.ipynb #e4a4bdf1
 def sixteen_rate(model: Transformer, steps: int) -> float:  # tokens a second, of all together
     "How fast sixteen texts grow side by side."
-    caches, samplers = model.new_caches(16), [Sampler(temperature=0) for _ in range(16)]
+    caches, greedy = model.new_caches(16), SamplingParams(temperature=0)
+    samplers = [Sampler(greedy) for _ in range(16)]
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
     began, left = time.perf_counter(), steps
     while left > 0:
-        *_, tokens = new = next_ids(model, tokens, caches, samplers, left)
+        *_, tokens = new = next_ids(model, [[t] for t in tokens], caches, samplers, left)
         left -= len(new)
     return 16 * steps / (time.perf_counter() - began)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from llama2_nb import checkpoint, tokenizer, transformer
 from llama2_nb.config import CheckpointError, file_size, parse_header
-from llama2_nb.sampling import Sampler
+from llama2_nb.sampling import Sampler, SamplingParams
 from llama2_nb.tokenizer import TokenizerError
 
 OTHER_FORMATS = re.compile(
@@ -236,7 +236,7 @@ def two_steps(ckpt) -> None:
                 and cache.pos == step + 1
             )
             try:
-                token = Sampler(1.0, 0.9, 1).sample(logits[-1])
+                token = Sampler(SamplingParams(1.0, 0.9, 1)).sample(logits[-1])
             except ValueError as e:
                 assert str(e).startswith("logits: expected finite numbers"), e
                 return

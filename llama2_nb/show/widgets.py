@@ -19,7 +19,7 @@ import os
 import struct
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from typing import Callable, Iterable, Iterator
 
@@ -34,7 +34,14 @@ from ..config import CheckpointError, Config, embedded_model, kv_cache_bytes, pa
 from ..core import Llama, check_prompt, find_model, open_tokenizer
 from ..ops import softmax
 from ..rope import model_frequencies, rope_cos_sin, rope_frequencies, rotate
-from ..sampling import Sampler, nucleus, sample_mult, sample_topp, softmax_sequential
+from llama2_nb.sampling import (
+    Sampler,
+    SamplingParams,
+    nucleus,
+    sample_mult,
+    sample_topp,
+    softmax_sequential,
+)
 from ..tokenizer import Tokenizer, TokenizerError
 
 # %% ../../nbs/51_widgets.ipynb #5544fe43
@@ -745,7 +752,7 @@ def draw_token(
     logits: np.ndarray,  # (vocab_size,)
     temperature: float,
     top_p: float,
-    coin: float,  # in [0, 1)
+    number: float,  # uniform in [0, 1)
 ) -> tuple[np.ndarray, np.ndarray, int]:  # probabilities, ids of the nucleus, the id drawn
     "What the sampler does, with its steps in view; the nucleus begins with the likeliest token."
     order = np.argsort(-logits, kind="stable")
@@ -753,8 +760,8 @@ def draw_token(
         return (np.arange(len(logits)) == order[0]).astype(np.float32), order[:1], int(order[0])
     p = softmax_sequential((logits / np.float32(temperature)).astype(np.float32))
     if not 0 < top_p < 1:
-        return p, order, sample_mult(p, np.float32(coin))
-    return p, nucleus(p, top_p), sample_topp(p, top_p, np.float32(coin))
+        return p, order, sample_mult(p, np.float32(number))
+    return p, nucleus(p, top_p), sample_topp(p, top_p, np.float32(number))
 
 
 def sampling_view(
@@ -762,11 +769,11 @@ def sampling_view(
     labels: list[str],  # of all tokens
     temperature: float,
     top_p: float,
-    coin: float,
+    number: float,  # the random number, in [0, 1)
     n: int = 12,  # bars
 ) -> str:  # HTML
     "Bars of the likeliest tokens, the nucleus, the token drawn, and the formula with its numbers."
-    p, kept, drawn = draw_token(logits, temperature, top_p, coin)
+    p, kept, drawn = draw_token(logits, temperature, top_p, number)
     order, inside = np.argsort(-logits, kind="stable")[:n], set(kept.tolist())
     bars = "".join(
         f'<tr><td style="text-align:right">{_chip(labels[id], chosen=id == drawn)}</td>'
@@ -789,13 +796,13 @@ def sampling_view(
     return (
         '<table style="border-spacing:6px 0"><tr><th>token</th><th>logit</th><th></th>'
         f"<th>probability</th></tr>{bars}</table><p>{formula}</p>"
-        f"<p>{len(kept)} of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f}; the coin {coin:.3f}"
-        f" falls on <b>{_text(labels[drawn])}</b>.</p>"
+        f"<p>{len(kept)} of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f};"
+        f" the random number {number:.3f} falls on <b>{_text(labels[drawn])}</b>.</p>"
     )
 
 # %% ../../nbs/51_widgets.ipynb #c063932b
 def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a little") -> Panel:
-    "Temperature, top-p and the coin, on the token after a prompt."
+    "Temperature, top-p and the random number, on the token after a prompt."
     llama = open_llama(llama)
     prompt_ids(llama, prompt)  # what can't be opened with is refused
     labels, view, now = token_labels(llama), widgets.HTML(), {}
@@ -803,8 +810,8 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         temperature=widgets.FloatSlider(1.0, min=0, max=2, step=0.05, description="temperature"),
         top_p=widgets.FloatSlider(0.9, min=0, max=1, step=0.01, description="top-p"),
-        coin=widgets.FloatSlider(
-            0.5, min=0, max=0.999, step=0.001, readout_format=".3f", description="coin"
+        number=widgets.FloatSlider(
+            0.5, min=0, max=0.999, step=0.001, readout_format=".3f", description="number"
         ),
     )
     worker = Worker(view)
@@ -815,7 +822,7 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
                 sampling_view(
                     now["logits"],
                     labels,
-                    *(controls[name].value for name in ("temperature", "top_p", "coin")),
+                    *(controls[name].value for name in ("temperature", "top_p", "number")),
                 )
             )
 
@@ -825,7 +832,7 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
         show()
 
     worker.follow(controls["prompt"], lambda _: _once(read))
-    for name in "temperature", "top_p", "coin":
+    for name in "temperature", "top_p", "number":
         controls[name].observe(show, "value")
     worker.start(_once(read))
     worker.wait()
@@ -889,7 +896,7 @@ class Story:
         "Let the sampler go on, to the end of the story or of the positions."
         while not self.full:
             self.probabilities()
-            id = self.sampler.sample(self.logits)
+            id = self.sampler.sample(self.logits, self._fed)
             if id in self.llama.tokenizer.stops:
                 return
             self.put(id)
@@ -970,12 +977,13 @@ def story_stepper(
         paint()
 
     def begin(prompt):
-        now["story"] = Story(llama, prompt, Sampler(1.0, 0.9, seed))
+        now["story"] = Story(llama, prompt, Sampler(SamplingParams(1.0, 0.9, seed)))
         show()
         yield
 
     def write(limit=None):
-        now["story"].sampler.temperature = np.float32(controls["temperature"].value)
+        sampler, temperature = now["story"].sampler, controls["temperature"].value
+        sampler.params = replace(sampler.params, temperature=temperature)
         try:
             yield from _refreshing(islice(now["story"].write(), limit), paint)
         finally:
