@@ -43,7 +43,7 @@ def with_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     cell = next((c for c in notebook.cells if MARK in c.source), None)
     cell = nbformat.v4.new_code_cell(CELL, id=cell.id if cell else uuid.uuid4().hex[:8])
     place = next((i for i, c in enumerate(cells) if computes(c)), len(cells))
-    return notebook | {"cells": [*cells[:place], cell, *cells[place:]]}
+    return nbformat.from_dict(notebook | {"cells": [*cells[:place], cell, *cells[place:]]})
 
 
 def run_alone(folder: Path, environment: Path) -> subprocess.CompletedProcess:

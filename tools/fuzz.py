@@ -354,10 +354,9 @@ def main() -> int:
     shutil.rmtree(work, ignore_errors=True)
     seconds, found = time.monotonic() - began, sorted(set(os.listdir(folder / "findings")) - before)
     accepted, refused = struct.unpack("<2Q", counters[:16])
+    row = [args.target, f"{seconds:.1f}", accepted, refused, len(found), usage.ru_maxrss]
     with open(args.corpus / "runs.tsv", "a") as f:
-        f.write(
-            f"{args.target}\t{seconds:.1f}\t{accepted}\t{refused}\t{len(found)}\t{usage.ru_maxrss}\n"
-        )
+        f.write("\t".join(map(str, row)) + "\n")
     print(
         f"{args.target}: {accepted + refused:,} files in {seconds:.0f} s, {accepted:,} accepted, "
         f"{refused:,} refused, {len(found)} findings, peak memory {usage.ru_maxrss / 1024:.0f} MiB",
