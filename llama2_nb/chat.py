@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from errno import EINVAL
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +103,11 @@ class Chat:
     begins to be read, and the answer as far as it has been read.
     """
 
+    messages: list[dict]
+    ids: list[int]
+    template: Any  # of chapter 42; None: llama2.c's frame
+    _turn: Turn | None
+
     def __init__(
         self,
         llama: Llama,
@@ -145,13 +151,13 @@ class Chat:
 
     def reset(self) -> None:
         "Forget all that was said, but for the system's words."
-        self.messages: list[dict] = (
+        self.messages = (
             [dict(role="system", content=self.system)] if self.system else []
         )
-        self.ids: list[int] = []  # those beyond cache.pos have not been fed yet
+        self.ids = []  # those beyond cache.pos have not been fed yet
         self._left_out = 0
         # what was sent last; no answer of another may be read
-        self._turn: Turn | None = None
+        self._turn = None
         self.cache.rewind(0)
 
     @property

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'HUB_NAME', 'FILES', 'STEPS', 'find_model', 'open_checkpoint', 'open_tokenizer', 'check_prompt',
-           'check_prompts', 'count_steps', 'printable', 'decode_stream', 'draws_compiled', 'choose', 'next_ids',
+           'check_prompts', 'count_steps', 'printable', 'decode_stream', 'compiled_sampler', 'choose', 'next_ids',
            'write_tokens', 'write_many', 'Llama', 'stream', 'generate']
 
 # %% ../nbs/09_core.ipynb #04dd2b1e
@@ -214,13 +214,14 @@ def decode_stream(
         yield text
 
 # %% ../nbs/09_core.ipynb #a05c4002
-def draws_compiled(model: Transformer, samplers: list[Sampler]) -> bool:
-    """Whether compiled code may choose the tokens: not where processors look at the
-    logits, nor in the place of a sampler of the user's own.
+def compiled_sampler(model: Transformer, samplers: list[Sampler]):
+    """The compiled model, if it may choose the tokens, or None: where processors look
+    at the logits, and for a sampler of the user's own.
     """
-    return model.kernels is not None and all(
-        type(each) is Sampler and not each.params.processors for each in samplers
-    )
+    for each in samplers:
+        if type(each) is not Sampler or each.params.processors:
+            return None
+    return model.kernels
 
 
 def choose(
@@ -231,9 +232,10 @@ def choose(
     ids: list[int],  # the text so far
 ) -> int:
     "The next token of a text. Raises `ValueError` if the logits are not numbers."
-    if draws_compiled(model, [sampler]):
-        return model.kernels.choose(logits, cache, sampler)
-    return sampler.sample(logits, ids)
+    compiled = compiled_sampler(model, [sampler])
+    if compiled is None:
+        return sampler.sample(logits, ids)
+    return compiled.choose(logits, cache, sampler)
 
 
 def next_ids(
@@ -248,8 +250,9 @@ def next_ids(
 ) -> list[list[int]]:
     "What follows these texts: the next ids, or, from a compiled model, a few."
     tokens = [ids[-1] for ids in texts]
-    if draws_compiled(model, samplers):
-        return model.kernels.write(tokens, cache, samplers, most, stops).tolist()
+    compiled = compiled_sampler(model, samplers)
+    if compiled is not None:
+        return compiled.write(tokens, cache, samplers, most, stops).tolist()
     rows = model.forward(tokens, cache)
     return [[each.sample(row, ids) for each, row, ids in zip(samplers, rows, texts)]]
 
@@ -498,10 +501,8 @@ class Llama:
         """What `tokens` gives, for many prompts at once. Raises `ValueError` for
         what can't be.
         """
-        steps, prompts = (
-            self.limit(steps),
-            [self._encode(prompt) for prompt in check_prompts(prompts)],
-        )
+        steps = self.limit(steps)
+        encoded = [self._encode(prompt) for prompt in check_prompts(prompts)]
         if not isinstance(batch, (int, np.integer)) or not 1 <= batch <= 256:
             raise ValueError(
                 f"batch: expected a whole number from 1 to 256, found {batch}"
@@ -512,22 +513,22 @@ class Llama:
         if not isinstance(seed, list):
             first = Sampler(params).seed
             # after the last seed comes 0
-            seed = [(first + i) % 2**64 for i in range(len(prompts))]
-        if len(seed) != len(prompts):
+            seed = [(first + i) % 2**64 for i in range(len(encoded))]
+        if len(seed) != len(encoded):
             raise ValueError(
-                f"seed: expected one for each of {len(prompts)} prompts, found"
+                f"seed: expected one for each of {len(encoded)} prompts, found"
                 f" {len(seed)}"
             )
         samplers = [Sampler(replace(params, seed=s)) for s in seed]
         many = write_many(
             self.model,
-            prompts,
+            encoded,
             steps,
             samplers,
-            max(1, min(batch, len(prompts))),
+            max(1, min(batch, len(encoded))),
             self.tokenizer.stops,
         )
-        return ((i, self._first(prompts[i]) + ids) for i, ids in many)
+        return ((i, self._first(encoded[i]) + ids) for i, ids in many)
 
     def generate_many(
         self,
