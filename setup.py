@@ -35,7 +35,7 @@ extras["dev"] += extras["hf"]
 # the chapters test themselves, and that takes nbdev and its kin
 extras["chapters"] += extras["dev"]
 extras["notebook"] += words("chapters_requirements")
-extras["dev"] = extras["notebook"] + extras["dev"]
+extras["dev"] = extras["notebook"] + extras["dev"] + words("checks_requirements")
 extras["docs"] = extras["chapters"] + extras["docs"]
 extras["browser"] = extras["playground"] + extras["browser"]
 
@@ -56,7 +56,7 @@ setup(
     url=cfg["git_url"],
     keywords=words("keywords"),
     packages=find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
-    package_data={cfg["lib_path"]: ["models/*"]},
+    package_data={cfg["lib_path"]: ["models/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     # where Voilà looks for templates: a page that asks nothing of the network

@@ -30,7 +30,7 @@ from .config import Config, count_parameters, tensor_shapes
 from .core import next_ids
 from .formats.llama2c import write_checkpoint
 from .registry import find_vocabulary, open_model
-from .sampling import Sampler
+from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
 from .transformer import Transformer
 
@@ -79,10 +79,10 @@ def feed_model(model: Transformer) -> Feed:
 
     def write(token: int, n: int) -> None:  # as `write_tokens` does
         while n > 0:
-            *_, (token,) = new = next_ids(model, [token], cache, [greedy], n)
+            *_, (token,) = new = next_ids(model, [[token]], cache, [greedy], n)
             n -= len(new)
 
-    greedy, feed.write = Sampler(temperature=0), write
+    greedy, feed.write = Sampler(SamplingParams(temperature=0)), write
     return feed
 
 
@@ -103,11 +103,12 @@ def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, flo
 # %% ../nbs/66_bench.ipynb #e4a4bdf1
 def sixteen_rate(model: Transformer, steps: int) -> float:  # tokens a second, of all together
     "How fast sixteen texts grow side by side."
-    caches, samplers = model.new_caches(16), [Sampler(temperature=0) for _ in range(16)]
+    caches, greedy = model.new_caches(16), SamplingParams(temperature=0)
+    samplers = [Sampler(greedy) for _ in range(16)]
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
     began, left = time.perf_counter(), steps
     while left > 0:
-        *_, tokens = new = next_ids(model, tokens, caches, samplers, left)
+        *_, tokens = new = next_ids(model, [[t] for t in tokens], caches, samplers, left)
         left -= len(new)
     return 16 * steps / (time.perf_counter() - began)
 
@@ -297,7 +298,10 @@ def feed_torch(path: str | os.PathLike, threads: int) -> Feed:
                 eos_token_id=2,
             )
         ).eval()
-        halves = lambda a: a.reshape(-1, c.head_size // 2, 2, c.dim).swapaxes(1, 2).reshape(a.shape)
+
+        def halves(a):
+            return a.reshape(-1, c.head_size // 2, 2, c.dim).swapaxes(1, 2).reshape(a.shape)
+
         state = {
             "model.embed_tokens.weight": w.token_embedding_table,
             "model.norm.weight": w.rms_final_weight,
@@ -414,9 +418,10 @@ def bench(
             for name in random.sample(list(runs), len(runs)):
                 time.sleep(0.1)  # threads of the run before fall asleep
                 seen[name].append(runs[name]())
-    middle = lambda name: {
-        key: median(figures[key] for figures in seen[name]) for key in seen[name][0]
-    }
+
+    def middle(name: str) -> dict[str, float]:
+        return {key: median(figures[key] for figures in seen[name]) for key in seen[name][0]}
+
     ours = {key: value for name in runs if name not in peers for key, value in middle(name).items()}
     size = (
         sum(p.stat().st_size for p in Path(path).glob("*.safetensors"))
@@ -425,8 +430,11 @@ def bench(
     )
     if "bandwidth" in ours:
         ours["fraction_of_bandwidth"] = ours["generation"] * size / ours["bandwidth"]
+
     # round by round
-    ratio = lambda peer, key: median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))
+    def ratio(peer: str, key: str) -> float:
+        return median(a[key] / b[key] for a, b in zip(seen["ours"], seen[peer]))
+
     return dict(
         model=str(path),
         parameters=count_parameters(c),

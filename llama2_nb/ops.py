@@ -24,7 +24,7 @@ def softmax(
 def rmsnorm(
     x: np.ndarray,  # (..., dim) activations
     weight: np.ndarray,  # (dim,) learned gain
-    eps: float = 1e-5,  # floor inside the square root
+    eps: float,  # floor inside the square root; a model's own is in its Config
 ) -> np.ndarray:  # (..., dim)
     """Scale each row of `x` to unit root mean square, then by `weight` (Zhang &
     Sennrich 2019).

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['HUGGING_FACE', 'MODELS', 'SOURCES', 'VOCABULARIES', 'BACKENDS', 'PROCESSORS', 'NAMES', 'on_demand', 'open_model',
-           'open_source', 'find_vocabulary', 'open_vocabulary', 'backend', 'processor']
+           'open_source', 'find_vocabulary', 'open_vocabulary', 'backend', 'open_processors']
 
 # %% ../nbs/72_registry.ipynb #72f00004
 import os
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ MODELS = {  # what opens a model to run it: called with path, positions=…, mma
 }
 SOURCES = {  # what opens a model to convert it: more than can be run
     "config.json": HUGGING_FACE,
-    "params.json": "llama2_nb.formats.huggingface:open_meta",
+    "params.json": "llama2_nb.formats.meta:open_meta",
     **MODELS,
 }
 VOCABULARIES = {  # how a path ends, "/" if it is a folder: called with path, vocab_size
@@ -32,11 +33,14 @@ VOCABULARIES = {  # how a path ends, "/" if it is a folder: called with path, vo
     "": "llama2_nb.tokenizer:Tokenizer.open",
 }
 BACKENDS = {"numba": "llama2_nb.compiled.kernels:Kernels"}  # what computes a model
-PROCESSORS: dict[str, str] = {}  # what a sampler may do to logits, by what users call it
+PROCESSORS = {  # what users write before the "=" → what makes a processor of the rest
+    "logit_bias": "llama2_nb.decoding.processors:logit_bias",
+}
 NAMES = {  # what a module takes from a higher layer
     "download": "llama2_nb.hub:download",
     "cached_vocabulary": "llama2_nb.hub:vocabulary_of",
-    "choose_template": "llama2_nb.formats.vocabularies:choose_template",
+    "Chat": "llama2_nb.chat:Chat",
+    "choose_template": "llama2_nb.formats.templates:choose_template",
     "later_header": "llama2_nb.formats.llama2c:parse_versioned",
     "explain_header": "llama2_nb.formats.llama2c:explain_header",
     "explain_size": "llama2_nb.formats.llama2c:explain_size",
@@ -56,8 +60,10 @@ def on_demand(name: str) -> Any:
 # %% ../nbs/72_registry.ipynb #72f00007
 def _has_sign(path: str | os.PathLike, sign: str | bytes) -> bool:
     "Whether a folder holds a file, or a file begins with bytes."
-    if os.path.isdir(path) or isinstance(sign, str):
-        return isinstance(sign, str) and os.path.isdir(path) and os.path.exists(Path(path, sign))
+    if isinstance(sign, str):
+        return os.path.isdir(path) and os.path.exists(Path(path, sign))
+    if os.path.isdir(path):
+        return False
     if not sign:
         return True
     try:
@@ -126,6 +132,21 @@ def backend(name: str) -> Any:
     return on_demand(BACKENDS[name])
 
 
-def processor(name: str) -> Any:
-    "What a sampler may do to logits, by its name. Raises `KeyError` for a name that there isn't."
-    return on_demand(PROCESSORS[name])
+def open_processors(
+    processors: Iterable[Callable | str],  # functions, or texts "NAME=VALUE"
+) -> tuple[Callable, ...]:
+    "Processors of logits as functions (chapter 45). Raises `ValueError` for what is none."
+    if isinstance(processors, str) or not isinstance(processors, Iterable):
+        raise ValueError(f"processors: expected some in a tuple, found {processors!r}")
+    return tuple(each if callable(each) else _processor(each) for each in processors)
+
+
+def _processor(text: str) -> Callable:
+    if not isinstance(text, str):
+        raise ValueError(f"processors: expected functions or texts NAME=VALUE, found {text!r}")
+    name, equals, value = text.partition("=")
+    if name not in PROCESSORS:
+        raise ValueError(f"processors: expected one of {', '.join(PROCESSORS)}, found {name}")
+    if not equals:
+        raise ValueError(f"processors: expected {name}=VALUE, found {text}")
+    return on_demand(PROCESSORS[name])(value)

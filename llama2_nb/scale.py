@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PART', 'START', 'SETTINGS', 'ADDRESS', 'LIMIT', 'prompt_seed', 'files_of', 'stamp', 'fingerprint', 'Job',
-           'open_model', 'load', 'load_job', 'new_job', 'was_cut', 'write_texts', 'Task', 'write_batch', 'to_line',
-           'Ledger', 'ctrl_c_held_back', 'scheduler_address', 'open_client', 'check_workers', 'outcome', 'run_batches',
-           'in_order', 'stream_many', 'read_records', 'generate_many', 'plain_text', 'read_text', 'read_prompts']
+           'open_model', 'load', 'load_job', 'check_names', 'new_job', 'was_cut', 'write_texts', 'Task', 'write_batch',
+           'to_line', 'Ledger', 'ctrl_c_held_back', 'scheduler_address', 'open_client', 'check_workers', 'outcome',
+           'run_batches', 'in_order', 'stream_many', 'read_records', 'generate_many', 'plain_text', 'read_text',
+           'read_prompts']
 
 # %% ../nbs/37_scale.ipynb #16000004
 import hashlib
@@ -32,8 +33,8 @@ from typing import NamedTuple
 from . import __version__
 from .core import Llama, check_prompts, decode_stream
 from .files import missing
-from .registry import find_vocabulary
-from .sampling import MASK64, Sampler
+from .registry import find_vocabulary, open_processors
+from .sampling import MASK64, Sampler, SamplingParams
 from .transformer import choose_backend
 
 # %% ../nbs/37_scale.ipynb #16000007
@@ -111,10 +112,13 @@ class Job:
     seed: int
     positions: int | None = None  # the context length that was asked for; None: the model's own
     stamp: str = ""  # decides nothing: with the same stamp, the files needn't be hashed again
+    processors: tuple[str, ...] = ()  # NAME=VALUE of each: functions can't be told apart
 
     def settings(self) -> dict:
         "What decides the texts, for a file of results."
-        return {name: value for name, value in asdict(self).items() if name != "stamp"}
+        settings = {name: value for name, value in asdict(self).items() if name != "stamp"}
+        # none is the same as in files of before there were any
+        return settings | {"processors": list(self.processors) or None}
 
 # %% ../nbs/37_scale.ipynb #1600000e
 def open_model(
@@ -161,6 +165,18 @@ def load_job(job: Job) -> Llama:
     return load(job.model, job.tokenizer, job.backend, job.fingerprint, job.positions, job.stamp)
 
 
+def check_names(processors: Iterable[str]) -> tuple[str, ...]:
+    """Processors as a run may have them. Raises `ValueError` for functions, which neither other
+    processes nor a file of results could tell apart.
+    """
+    kept = None if isinstance(processors, str) else tuple(processors)
+    if kept is None or not all(isinstance(text, str) for text in kept):
+        raise ValueError(
+            f"processors: expected texts NAME=VALUE in a tuple, found {processors!r:.60}"
+        )
+    return kept
+
+
 def new_job(
     model: str | os.PathLike | None = None,
     tokenizer: str | os.PathLike | None = None,
@@ -172,10 +188,13 @@ def new_job(
     backend: str = "auto",  # here: "numba" where it is installed, else "numpy"
     # the context length; None: the model's own, of a folder 8192 at most
     positions: int | None = None,
+    processors: Iterable[str] = (),  # texts NAME=VALUE: chapter 45
 ) -> Job:
     """Settle the backend, the steps and the seed. Raises the errors of `Llama.load` and
     `Llama.tokens`.
     """
+    processors = check_names(processors)
+    params = SamplingParams(temperature, top_p, seed, open_processors(processors))
     if backend == "auto":
         backend = "numba" if find_spec("numba") else "numpy"
     model, tokenizer = (
@@ -185,7 +204,6 @@ def new_job(
     llama, files = open_model(model, tokenizer, "numpy", positions)
     choose_backend(backend, llama.model.config)
     limit = llama.limit(steps)
-    seed = Sampler(temperature, top_p, seed).seed
     return Job(
         model,
         tokenizer,
@@ -194,9 +212,10 @@ def new_job(
         limit if steps is None else int(steps),
         float(temperature),
         float(top_p),
-        seed,
+        Sampler(params).seed,
         positions,
         stamp(files),
+        processors,
     )
 
 # %% ../nbs/37_scale.ipynb #16000011
@@ -208,19 +227,26 @@ def was_cut(llama: Llama, n: int, steps: int | None) -> bool:  # n: how many ids
 
 
 def write_texts(
-    llama: Llama, records: list[dict], *, steps: int | None = None, **options
+    llama: Llama,
+    records: list[dict],
+    *,
+    steps: int | None = None,
+    temperature: float = 1.0,
+    top_p: float = 0.9,
+    processors: Iterable[str] = (),
 ) -> list[dict]:
     """The records, each with its text and whether it was cut, or with the sentence that says
     why it has none.
     """
+    options = dict(steps=steps, temperature=temperature, top_p=top_p, processors=processors)
     prompts, seeds = [r["prompt"] for r in records], [r["seed"] for r in records]
     try:
         if llama.model.backend == "numba":
-            written = dict(llama.tokens_many(prompts, steps=steps, seed=seeds, **options))
+            written = dict(llama.tokens_many(prompts, seed=seeds, **options))
         else:
             written = {}
             for i, (prompt, seed) in enumerate(zip(prompts, seeds)):
-                written[i] = list(llama.tokens(prompt, steps=steps, seed=seed, **options))
+                written[i] = list(llama.tokens(prompt, seed=seed, **options))
         texts = [
             "".join(decode_stream(llama.tokenizer, iter(written[i]))) for i in range(len(records))
         ]
@@ -228,7 +254,6 @@ def write_texts(
         if len(records) == 1:
             return [records[0] | {"error": str(e)}]
         half = len(records) // 2
-        options["steps"] = steps
         return write_texts(llama, records[:half], **options) + write_texts(
             llama, records[half:], **options
         )
@@ -256,7 +281,12 @@ def write_batch(job: Job, batch: list[tuple[int, str]]) -> Task:  # batch: index
         llama = load_job(job)
     records = [dict(index=i, prompt=prompt, seed=prompt_seed(job.seed, i)) for i, prompt in batch]
     records = write_texts(
-        llama, records, steps=job.steps, temperature=job.temperature, top_p=job.top_p
+        llama,
+        records,
+        steps=job.steps,
+        temperature=job.temperature,
+        top_p=job.top_p,
+        processors=job.processors,
     )
     return Task(records, f"{socket.gethostname()}:{os.getpid()}", began, time.time())
 
@@ -270,6 +300,7 @@ SETTINGS = dict(
     digest=(str, True),
     steps=(int, False),
     positions=(int, False),
+    processors=(list, False),
 )
 
 
@@ -624,13 +655,30 @@ def stream_many(
     tasks: list | None = None,  # is given every `Task`, to see where the time went
     seed: int | None = None,  # of the run; None: that of the file, or from the time
     steps: int | None = None,  # None: that of the file, or as for `new_job`
-    # index, prompt, seed, and text and cut, or error; options of `new_job`
-    **options,
-) -> Iterator[dict]:
+    # from here on as for `new_job`
+    model: str | os.PathLike | None = None,
+    tokenizer: str | os.PathLike | None = None,
+    temperature: float = 1.0,
+    top_p: float = 0.9,
+    backend: str = "auto",
+    positions: int | None = None,
+    processors: Iterable[str] = (),
+) -> Iterator[dict]:  # index, prompt, seed, and text and cut, or error
     """Tell each prompt that has no record in the file yet. Raises `ValueError`, nearly always
     before anything begins.
     """
-    prompts, job = check_prompts(prompts), new_job(seed=seed, steps=steps, **options)
+    prompts = check_prompts(prompts)
+    job = new_job(
+        model,
+        tokenizer,
+        steps=steps,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        backend=backend,
+        positions=positions,
+        processors=processors,
+    )
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size: expected a whole number from 1 up, found {batch_size}")
     if isinstance(client, (str, os.PathLike)):
@@ -700,12 +748,46 @@ def read_records(path: str | os.PathLike) -> list[dict]:
 
 
 def generate_many(
-    prompts: Iterable[str], *, out: str | os.PathLike | None = None, **options
+    prompts: Iterable[str],
+    *,
+    client=None,
+    workers: int | None = None,
+    out: str | os.PathLike | None = None,
+    batch_size: int = 64,
+    progress: bool = False,
+    tasks: list | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    model: str | os.PathLike | None = None,
+    tokenizer: str | os.PathLike | None = None,
+    temperature: float = 1.0,
+    top_p: float = 0.9,
+    backend: str = "auto",
+    positions: int | None = None,
+    processors: Iterable[str] = (),
 ) -> list[dict]:
     """The records of all prompts in order, those that the file held before included; arguments
     as for `stream_many`.
     """
-    new = list(stream_many(prompts, out=out, **options))
+    records = stream_many(
+        prompts,
+        client=client,
+        workers=workers,
+        out=out,
+        batch_size=batch_size,
+        progress=progress,
+        tasks=tasks,
+        seed=seed,
+        steps=steps,
+        model=model,
+        tokenizer=tokenizer,
+        temperature=temperature,
+        top_p=top_p,
+        backend=backend,
+        positions=positions,
+        processors=processors,
+    )
+    new = list(records)
     return sorted(new, key=lambda record: record["index"]) if out is None else read_records(out)
 
 # %% ../nbs/37_scale.ipynb #1600003b

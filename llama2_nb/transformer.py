@@ -19,7 +19,7 @@ from .attention import KVCache, KVCaches, attention, attention_many
 from .checkpoint import Checkpoint, Weights
 from .config import Config, count_parameters
 from .ops import rmsnorm, swiglu
-from .rope import rope_cos_sin, rope_frequencies, rotate
+from .rope import model_frequencies, rope_cos_sin, rotate
 
 # %% ../nbs/07_transformer.ipynb #5a1d0c02
 def linear(
@@ -407,7 +407,7 @@ class Transformer:
             from llama2_nb.compiled.kernels import Kernels
 
             self.kernels = Kernels(self.config, self.weights, threads)
-        self._frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
+        self._frequencies = model_frequencies(c)
 
     def new_cache(self) -> KVCache:
         "An empty cache for one session of this model."

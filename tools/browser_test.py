@@ -1,9 +1,9 @@
 """Use the playground as a reader would: in JupyterLab and in Voilà, with a real browser.
 
 Usage: python tools/browser_test.py [--chromium PATH] [--screenshots FOLDER]
-Both servers listen on loopback only. Every playground is opened, its main control is moved by mouse or keyboard,
-and the change on the page asserted; a page that writes an error to its console, or asks any other machine for
-anything, fails. Needs the extras `dev` and `browser`, and a Chromium.
+Both servers listen on loopback only. Every playground is opened, its main control is moved by mouse
+or keyboard, and the change on the page asserted; a page that writes an error to its console, or
+asks any other machine for anything, fails. Needs the extras `dev` and `browser`, and a Chromium.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def server(command: list[str], folder: Path, url: str, log: Path):
             command, cwd=folder, stdout=out, stderr=out, env=os.environ | private
         )
         try:
-            for _ in range(240):
+            for _ in range(2400):  # ten minutes: against hanging for ever
                 with contextlib.suppress(urllib.error.URLError, ConnectionError):
                     urllib.request.urlopen(url, timeout=60)
                     break
@@ -80,7 +80,7 @@ def server(command: list[str], folder: Path, url: str, log: Path):
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(600)
 
 
 def button(panel: Locator, name: str) -> Locator:
@@ -180,9 +180,9 @@ def drive(page: Page, shoot) -> None:
     p.locator(".widget-toggle-button", has_text=re.compile(r"0\.\d\d$")).nth(
         3
     ).click()  # force the fourth choice
-    expect(p.locator("select option")).to_have_count(2, timeout=10000)
+    expect(p.locator("select option")).to_have_count(2, timeout=120000)
     button(p, "Write on").click()
-    expect(p).to_contain_text(re.compile(r"[4-9]\d tokens|[1-5]\d\d tokens"), timeout=30000)
+    expect(p).to_contain_text(re.compile(r"[4-9]\d tokens|[1-5]\d\d tokens"), timeout=120000)
     shoot(p, "7-story")
     box(p, "prompt").fill(HOSTILE)
     box(p, "prompt").press("Enter")
@@ -191,7 +191,7 @@ def drive(page: Page, shoot) -> None:
     p = panel("chat-box")
     box(p, "message").fill("Tell me a story about Lily.")
     box(p, "message").press("Enter")
-    expect(p).to_contain_text(re.compile(r"model\s*\S+ \S+ \S+"), timeout=30000)
+    expect(p).to_contain_text(re.compile(r"model\s*\S+ \S+ \S+"), timeout=120000)
     expect(box(p, "message")).to_have_value("")
     box(p, "message").fill(HOSTILE)
     button(p, "Send").click()
@@ -237,7 +237,9 @@ def in_jupyterlab(page: Page, work: Path, shoot) -> None:
                 # the server too shall ask nobody for news or updates
                 "LabApp": {
                     "news_url": None,
-                    "check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
+                    "check_for_updates_class": (
+                        "jupyterlab.handlers.announcements.NeverCheckForUpdate"
+                    ),
                     "extension_manager": "readonly",
                 },
             }
@@ -301,13 +303,14 @@ def main() -> int:
         )
         if not notices(browser):
             print(
-                "the witness is blind: it saw neither the error nor the request of a page made to fail"
+                "the witness is blind: it saw neither the error nor the request of a page made to"
+                " fail"
             )
             return 1
         for name, visit in (("voila", in_voila), ("jupyterlab", in_jupyterlab)):
             page = browser.new_page(viewport={"width": 1280, "height": 1400})
-            page.set_default_timeout(20000)
-            expect.set_options(timeout=20000)
+            page.set_default_timeout(120000)
+            expect.set_options(timeout=120000)
             witness, work = Witness(page), Path(temporary) / name
             work.mkdir()
             try:

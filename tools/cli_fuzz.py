@@ -1,10 +1,12 @@
-"""Fuzz the command line: options in any combination, and small files of every kind, whole or damaged.
+"""Fuzz the command line: options in any combination, and small files of every kind, whole or
+damaged.
 
 Usage: python tools/cli_fuzz.py [--minutes N] [--seed N] [--keep DIR] [--plant]
-Each case is a command in a process and a folder of its own, with text on standard input. It must end within 30 s
-with status 0, or with 2 and one line on stderr, in less than 1 GiB more than an idle process, and print no escape sequence.
-Anything else is a finding: it is printed once for each kind, DIR keeps its folder, and the exit status is then 1.
---plant is the control: it takes checks out, and the exit status is 1 unless that is found.
+Each case is a command in a process and a folder of its own, with text on standard input. It must
+end within 30 s with status 0, or with 2 and one line on stderr, in less than 1 GiB more than an
+idle process, and print no escape sequence. Anything else is a finding: it is printed once for each
+kind, DIR keeps its folder, and the exit status is then 1. --plant is the control: it takes checks
+out, and the exit status is 1 unless that is found.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 os.environ |= {
@@ -32,13 +35,20 @@ os.environ |= {
 }
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import distributed, huggingface_hub, jinja2, tokenizers, tqdm  # before any fork, or each case would import them anew
-from llama2_nb import bench, cli, hub, scale
-from llama2_nb.formats import huggingface as convert
-from llama2_nb.formats import vocabularies as dialogue
-from llama2_nb.compiled import kernels
-from llama2_nb.storage import int8 as quantize
-from llama2_nb.training.train import train as training
+from llama2_nb import cli, scale
+from llama2_nb.formats.convert import convert
+
+# imported before any fork, or each case would import them anew
+PRELOADED = "distributed huggingface_hub jinja2 tokenizers tqdm".split() + [
+    "llama2_nb.bench",
+    "llama2_nb.hub",
+    "llama2_nb.formats.vocabularies",
+    "llama2_nb.compiled.kernels",
+    "llama2_nb.storage.int8",
+    "llama2_nb.training.train",
+]
+for _name in PRELOADED:
+    import_module(_name)
 
 SECONDS, MEMORY = 30, 2**30
 WORDS = [
@@ -83,7 +93,7 @@ def make_seeds(folder: Path) -> None:
     shutil.copy(fixtures / "gqa.bin", folder / "model.bin")
     shutil.copy(fixtures / "gqa_q80.bin", folder / "q80.bin")
     shutil.copy(fixtures / "tok512.bin", folder / "tok512.bin")
-    convert.convert(folder / "model.bin", folder / "folder", dtype="bfloat16")
+    convert(folder / "model.bin", folder / "folder", dtype="bfloat16")
     shutil.copy(folder / "folder" / "tokenizer.json", folder / "t.json")
     (folder / "prompts.txt").write_bytes(b"\xef\xbb\xbfThe fox\r\n\r\nOnce\r\n")
     (folder / "prompts.jsonl").write_text('"The fox"\n{"prompt": "a\\nb", "id": [1, {}]}\n')
@@ -263,7 +273,11 @@ def options_of(rng: random.Random) -> tuple[str, list[str], dict[str, list[str]]
             run
             | text
             | of_out
-            | {"--count": ["0", "1", "2", "3", "x"], "--prompts": files, "--progress": [None]},
+            | {
+                "--count": ["0", "1", "2", "3", "x"],
+                "--prompts": files,
+                "--progress": [None],
+            },
         )
     if command == "out":  # without new processes: what there is to do is done, or nobody answers
         words = [
@@ -370,7 +384,10 @@ def options_of(rng: random.Random) -> tuple[str, list[str], dict[str, list[str]]
             },
         )
     if command == "train":
-        small = "--dim 8 --hidden-dim 8 --layers 1 --heads 2 --kv-heads 1 --vocab-size 330 --length 8 --batch 1 --micro 1 -n 1 --threads 1"
+        small = (
+            "--dim 8 --hidden-dim 8 --layers 1 --heads 2 --kv-heads 1 --vocab-size 330 --length 8"
+            " --batch 1 --micro 1 -n 1 --threads 1"
+        )
         return (
             command,
             [
@@ -577,8 +594,9 @@ def main() -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(
-        f"\nseed {options.seed}: {n} commands in {(time.monotonic() - began) / 60:.1f} minutes, {len(sentences)} kinds of lines on stderr, "
-        f"peak memory {peak // 1024} MiB\n\n| command | exit 0 | exit 2 | findings |\n|---|---|---|---|"
+        f"\nseed {options.seed}: {n} commands in {(time.monotonic() - began) / 60:.1f} minutes,"
+        f" {len(sentences)} kinds of lines on stderr, peak memory {peak // 1024} MiB\n\n| command |"
+        " exit 0 | exit 2 | findings |\n|---|---|---|---|"
     )
     for command in sorted({name for name, _ in counts}):
         print(

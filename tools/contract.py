@@ -1,8 +1,9 @@
-"""What must be true of any bytes that claim to be a model or a vocabulary, written down a second time.
+"""What must be true of any bytes that claim to be a model or a vocabulary, written down a second
+time.
 
-The two readers know nothing of the package. They walk through a file from its first byte to its last, as the format
-says, and answer with what it holds, or with None if it must be refused. The two judges hold the package against them.
-`tools/fuzz.py` and `nbs/64_hostile.ipynb` feed the judges.
+The two readers know nothing of the package. They walk through a file from its first byte to its
+last, as the format says, and answer with what it holds, or with None if it must be refused. The two
+judges hold the package against them. `tools/fuzz.py` and `nbs/64_hostile.ipynb` feed the judges.
 """
 
 import json
@@ -16,7 +17,7 @@ import numpy as np
 
 from llama2_nb import checkpoint, tokenizer, transformer
 from llama2_nb.config import CheckpointError
-from llama2_nb.sampling import Sampler
+from llama2_nb.sampling import Sampler, SamplingParams
 from llama2_nb.tokenizer import TokenizerError
 
 OTHER_FORMATS = re.compile(
@@ -93,7 +94,9 @@ def tensor_order(version: int, shared: int, numbers: list[int]) -> list[tuple[st
 
 
 def read_header(data: bytes) -> tuple[int, int, list[int], int | None] | None:
-    "Version, shared flag, seven numbers and group size of a file, or None if no model can have them."
+    """Version, shared flag, seven numbers and group size of a file, or None if no model can have
+    them.
+    """
     versioned = data[:4] == b"24ka"
     if OTHER_FORMATS.match(data) or len(data) < (256 if versioned else 28):
         return None
@@ -123,7 +126,9 @@ def read_header(data: bytes) -> tuple[int, int, list[int], int | None] | None:
 
 
 def read_checkpoint(data: bytes) -> tuple[tuple, dict[str, np.ndarray]] | None:
-    "All that a model file says: its header, and name → (how many, bytes of each). None for what is no model file."
+    """All that a model file says: its header, and name → (how many, bytes of each). None for what
+    is no model file.
+    """
     if (header := read_header(data)) is None:
         return None
     version, shared, numbers, group = header
@@ -167,7 +172,9 @@ def read_vocabulary(data: bytes) -> list[tuple[float, bytes]] | None:
 
 
 def refusal(path, e: Exception) -> str:
-    "The message of a refusal: one line that begins with the path and says what was expected and what was found."
+    """The message of a refusal: one line that begins with the path and says what was expected and
+    what was found.
+    """
     message = str(e)
     assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 1000, (
         f"no sentence: {message!r}"
@@ -189,8 +196,8 @@ def bytes_of(tensor) -> np.ndarray:  # as the file has them
 
 
 def judge_checkpoint(path, data: bytes, **options) -> str:  # path: of a file with these bytes
-    """Open a checkpoint, compare it with `read_checkpoint`, take two steps with it: "model", or the refusal.
-    Raises `AssertionError` if the package is wrong."""
+    """Open a checkpoint, compare it with `read_checkpoint`, take two steps with it: "model", or the
+    refusal. Raises `AssertionError` if the package is wrong."""
     expected = read_checkpoint(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of padding that is not zero, of weights that overflow
@@ -215,7 +222,9 @@ def judge_checkpoint(path, data: bytes, **options) -> str:  # path: of a file wi
 
 
 def two_steps(ckpt) -> None:
-    "The model takes a token and chooses the next one; or its sampler says that the logits are no numbers."
+    """The model takes a token and chooses the next one; or its sampler says that the logits are no
+    numbers.
+    """
     model, token, c = transformer.Transformer(ckpt), 0, ckpt.config
     cache = model.new_cache()
     with np.errstate(all="ignore"):
@@ -227,7 +236,7 @@ def two_steps(ckpt) -> None:
                 and cache.pos == step + 1
             )
             try:
-                token = Sampler(1.0, 0.9, 1).sample(logits[-1])
+                token = Sampler(SamplingParams(1.0, 0.9, 1)).sample(logits[-1])
             except ValueError as e:
                 assert str(e).startswith("logits: expected finite numbers"), e
                 return
@@ -235,8 +244,8 @@ def two_steps(ckpt) -> None:
 
 
 def judge_vocabulary(path, data: bytes) -> str:  # path: of a file with these bytes
-    """Open a tokenizer file, compare it with `read_vocabulary`, cut and join a text with it: "vocabulary", or the
-    refusal. Raises `AssertionError` if the package is wrong."""
+    """Open a tokenizer file, compare it with `read_vocabulary`, cut and join a text with it:
+    "vocabulary", or the refusal. Raises `AssertionError` if the package is wrong."""
     expected = read_vocabulary(data)
     try:
         tok = tokenizer.Tokenizer.open(path)
@@ -266,12 +275,12 @@ FILES = (
 
 
 def judge_folder(path, data: bytes) -> str:  # path: of a folder whose other files are good
-    """Put bytes into one file of a folder and open all of it: "vocabulary", or the refusal. Raises `AssertionError` for
-    a refusal that is none, or a vocabulary whose parts contradict each other."""
+    """Put bytes into one file of a folder and open all of it: "vocabulary", or the refusal. Raises
+    `AssertionError` for a refusal that is none, or a vocabulary whose parts contradict each
+    other."""
     from llama2_nb.formats import huggingface as convert
-    from llama2_nb.formats import (
-        vocabularies as dialogue,
-    )  # here, so that other judges don't carry them
+    from llama2_nb.formats import templates  # here, so that other judges don't carry them
+    from llama2_nb.formats import vocabularies as dialogue
 
     name = FILES[data[0] % len(FILES)] if data else FILES[0]
     before = {
@@ -289,9 +298,9 @@ def judge_folder(path, data: bytes) -> str:  # path: of a folder whose other fil
             try:
                 convert.Folder.open(path)
                 tok = dialogue.open_folder(path, 300)
-                dialogue.folder_templates(Path(path))
+                templates.folder_templates(Path(path))
                 ids = tok.encode("Once, \u00e9\U0001f98a <0x41>\n<|x|>", eos=True)
-            except (CheckpointError, TokenizerError, dialogue.TemplateError) as e:
+            except (CheckpointError, TokenizerError, templates.TemplateError) as e:
                 message = str(e)
                 assert "\n" not in message and len(message) < 1500 and "expected" in message, (
                     f"no sentence: {message!r}"
@@ -373,7 +382,9 @@ def sentencepiece_file(tok) -> bytes:
 
 
 def fit(data: bytes, fill: bytes) -> bytes:
-    "The same header with as many bytes behind it as it asks for; the same bytes, if that would be too long."
+    """The same header with as many bytes behind it as it asks for; the same bytes, if that would
+    be too long.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -402,8 +413,10 @@ def make_checkpoint(version: int, shared: int, numbers: list[int], group: int | 
 
 
 def seed_files() -> dict[str, list[bytes]]:  # target of the fuzzer → small good files
-    "Checkpoints of all versions whose sizes are as small as they can be, and vocabularies of 260 and 264 tokens."
-    kinds = {"checkpoint": [], "versioned": []}
+    """Checkpoints of all versions whose sizes are as small as they can be, and vocabularies of 260
+    and 264 tokens.
+    """
+    kinds = {"checkpoint": [], "versioned": [], "tokenizer": []}
     for numbers, shared, group in [
         ([4, 3, 1, 2, 1, 5, 3], 1, 4),
         ([4, 6, 2, 1, 1, 3, 2], 0, 2),
@@ -416,11 +429,9 @@ def seed_files() -> dict[str, list[bytes]]:  # target of the fuzzer → small go
             )
             kinds["versioned" if version else "checkpoint"].append(file)
     fixed = [b"<unk>", b"\n<s>\n", b"\n</s>\n"] + [b"<0x%02X>" % byte for byte in range(256)]
-    entry = lambda score, piece: struct.pack("<fI", score, len(piece)) + piece
-    file = lambda pieces: (
-        struct.pack("<I", 7) + b"".join(entry(-float(i), piece) for i, piece in enumerate(pieces))
-    )
-    kinds["tokenizer"] = [
-        file(fixed + more) for more in ([b" "], [b" ", b"O", b"n", b"On", "\u00e9".encode()])
-    ]
+    for more in [b" "], [b" ", b"O", b"n", b"On", "\u00e9".encode()]:
+        file = struct.pack("<I", 7)
+        for i, piece in enumerate(fixed + more):
+            file += struct.pack("<fI", -float(i), len(piece)) + piece
+        kinds["tokenizer"].append(file)
     return kinds

@@ -1,8 +1,9 @@
 """Execute notebooks, so that they are stored with their outputs, and clean them.
 
 Usage: python tools/execute.py [NAME ...]
-NAME is a notebook in nbs/ without its suffix; without any, all of them are executed in reading order.
-Live widgets are stored as their pictures alone: a view whose kernel is gone would be an error message.
+NAME is a notebook in nbs/ without its suffix; without any, all of them are executed in reading
+order. Live widgets are stored as their pictures alone: a view whose kernel is gone would be an
+error message.
 """
 
 import subprocess

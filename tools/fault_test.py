@@ -1,8 +1,8 @@
 """Kill writers, interrupt stories and close pipes at random moments, and count what is left.
 
 Usage: python tools/fault_test.py [--kills N] [--interrupts N] [--seed S]      (not on Windows)
-0 leaves a test out. Prints a row of Markdown for each; exits with 1 if one of them failed, or if a control passed what
-must fail.
+0 leaves a test out. Prints a row of Markdown for each; exits with 1 if one of them failed, or if a
+control passed what must fail.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from llama2_nb.checkpoint import Checkpoint
 from llama2_nb.config import Config, embedded_model, tensor_shapes
 from llama2_nb.formats.llama2c import quantize_checkpoint, write_checkpoint
 from llama2_nb.tokenizer import Tokenizer
@@ -132,7 +131,7 @@ def interrupts(
         process = story(command, *args)
         time.sleep(rng.uniform(0, 0.2))
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
         lines = err.decode().splitlines()
         said = [line for line in lines if "achieved tok/s" not in line or "interrupted" in line]
         if process.returncode in (0, -signal.SIGINT) and not said:
@@ -147,7 +146,10 @@ def interrupts(
             outcomes[
                 "traceback" if b"Traceback" in err else f"status {process.returncode}: {lines}"
             ] += 1
-    row = f"| {name} | {n} interrupts | {', '.join(f'{k}: {v}' for k, v in sorted(outcomes.items()))} | |"
+    row = (
+        f"| {name} | {n} interrupts |"
+        f" {', '.join(f'{k}: {v}' for k, v in sorted(outcomes.items()))} | |"
+    )
     quiet = set(outcomes) <= {"came after the story", "130, one line"}
     return row, quiet and (
         outcomes["130, one line"] > 0 or "--count" not in args
@@ -163,17 +165,22 @@ def closed_pipes(
         time.sleep(rng.uniform(0, 0.1))
         process.stdout.close()
         err = process.stderr.read()
-        process.wait(timeout=60)
+        process.wait(timeout=600)
         process.stderr.close()
         complaint = [line for line in err.decode().splitlines() if "achieved tok/s" not in line]
         outcomes[
-            "silent"
-            if not complaint
-            else "traceback"
-            if "Traceback" in err.decode()
-            else complaint[0]
+            (
+                "silent"
+                if not complaint
+                else "traceback"
+                if "Traceback" in err.decode()
+                else complaint[0]
+            )
         ] += 1
-    row = f"| {name} | {n} closed pipes | {', '.join(f'{k}: {v}' for k, v in sorted(outcomes.items()))} | |"
+    row = (
+        f"| {name} | {n} closed pipes |"
+        f" {', '.join(f'{k}: {v}' for k, v in sorted(outcomes.items()))} | |"
+    )
     return row, set(outcomes) == {"silent"}
 
 

@@ -1,11 +1,12 @@
-"""Give every notebook the cell that fetches and installs the book where it was opened alone, as in Colab.
+"""Give every notebook the cell that fetches and installs the book where it was opened alone, as in
+Colab.
 
 Usage: python tools/first_cell.py [--check | --try]
-The cell stands before the first one that computes. --check writes nothing and exits with 1 if a notebook lacks it.
---try opens a notebook alone, in an environment without the package, with this repository in the place of GitHub's.
+The cell stands before the first one that computes. --check writes nothing and exits with 1 if a
+notebook lacks it. --try opens a notebook alone, in an environment without the package, with this
+repository in the place of GitHub's.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -13,16 +14,16 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import nbformat
 from make_site import NOTEBOOKS, REPO, ROOT
 
 MARK = "# Opened alone, as in Colab"
 CELL = f"""#| hide
 {MARK}: fetch the book and install it. Elsewhere this does nothing.
 import os
+from importlib.util import find_spec
 
-try:
-    import llama2_nb
-except ImportError:
+if find_spec("llama2_nb") is None:
     !git clone -q --depth 1 {REPO} book
     %pip install -q "./book[chapters]"
 if os.path.isdir("book/nbs"):
@@ -30,23 +31,19 @@ if os.path.isdir("book/nbs"):
 TRIED = "02_checkpoint"  # reads fixtures that lie beside it
 
 
-def with_cell(notebook: dict) -> dict:
+def computes(cell: nbformat.NotebookNode) -> bool:
+    "Whether a cell holds more than directives."
+    lines = cell.source.splitlines()
+    return cell.cell_type == "code" and any(not line.startswith("#|") for line in lines)
+
+
+def with_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     "The same notebook with the cell, up to date, in its place."
-    cells = [c for c in notebook["cells"] if MARK not in "".join(c["source"])]
-    old = next((c for c in notebook["cells"] if MARK in "".join(c["source"])), None)
-    computes = lambda c: (
-        c["cell_type"] == "code" and any(not line.startswith("#|") for line in c["source"])
-    )
+    cells = [c for c in notebook.cells if MARK not in c.source]
+    cell = next((c for c in notebook.cells if MARK in c.source), None)
+    cell = nbformat.v4.new_code_cell(CELL, id=cell.id if cell else uuid.uuid4().hex[:8])
     place = next((i for i, c in enumerate(cells) if computes(c)), len(cells))
-    cell = {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": old["id"] if old else uuid.uuid4().hex[:8],
-        "metadata": {},
-        "outputs": [],
-        "source": CELL.splitlines(keepends=True),
-    }
-    return notebook | {"cells": [*cells[:place], cell, *cells[place:]]}
+    return nbformat.from_dict(notebook | {"cells": [*cells[:place], cell, *cells[place:]]})
 
 
 def run_alone(folder: Path, environment: Path) -> subprocess.CompletedProcess:
@@ -92,7 +89,9 @@ def run_alone(folder: Path, environment: Path) -> subprocess.CompletedProcess:
 
 
 def try_it() -> int:
-    "In an environment that has IPython and NumPy: without the cell the notebook must fail, with it it must run."
+    """In an environment that has IPython and NumPy: without the cell the notebook must fail, with
+    it it must run.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         environment = Path(temporary) / "environment"
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -102,12 +101,10 @@ def try_it() -> int:
         for kept in False, True:
             folder = Path(temporary) / str(kept) / "alone"
             folder.mkdir(parents=True)
-            notebook = json.loads((NOTEBOOKS / f"{TRIED}.ipynb").read_text(encoding="utf-8"))
+            notebook = nbformat.read(NOTEBOOKS / f"{TRIED}.ipynb", as_version=4)
             if not kept:
-                notebook["cells"] = [
-                    c for c in notebook["cells"] if MARK not in "".join(c["source"])
-                ]
-            (folder / f"{TRIED}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+                notebook.cells = [c for c in notebook.cells if MARK not in c.source]
+            nbformat.write(notebook, folder / f"{TRIED}.ipynb")
             done = run_alone(folder, environment)
             if not (
                 done.stdout.endswith("to the end\n")
@@ -115,14 +112,16 @@ def try_it() -> int:
                 else "No module named 'llama2_nb'" in done.stdout + done.stderr
             ):
                 print(
-                    f"{'with' if kept else 'without'} its cell, {TRIED} alone: status {done.returncode}",
+                    f"{'with' if kept else 'without'} its cell, {TRIED} alone: status"
+                    f" {done.returncode}",
                     done.stdout[-2000:],
                     done.stderr[-2000:],
                     sep="\n",
                 )
                 return 1
     print(
-        f"{TRIED} alone: fetches the book, installs it and runs to the end; without the cell it doesn't"
+        f"{TRIED} alone: fetches the book, installs it and runs to the end; without the cell it"
+        " doesn't"
     )
     return 0
 
@@ -132,13 +131,11 @@ def main() -> int:
         return try_it()
     stale = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = nbformat.read(path, as_version=4)
         if (new := with_cell(notebook)) != notebook:
             stale.append(path.name)
             if "--check" not in sys.argv[1:]:
-                path.write_text(
-                    json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-                )
+                nbformat.write(new, path)
     print("\n".join(stale) if stale else "every notebook opens alone")
     return bool(stale) and "--check" in sys.argv[1:]
 

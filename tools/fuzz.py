@@ -1,12 +1,13 @@
-"""Fuzz a loader, guided by coverage: atheris changes files for as long as it finds new ways through the code.
+"""Fuzz a loader, guided by coverage: atheris changes files for as long as it finds new ways through
+the code.
 
 Usage: python tools/fuzz.py TARGET --seconds N --corpus DIR     (needs: pip install -e '.[fuzz]')
        python tools/fuzz.py --table --corpus DIR                sums of all runs so far, as a table
-TARGET: checkpoint (files of version 0 as seeds), versioned (1 and 2: the long header, int8), tokenizer, or folder (one
-file of a Hugging Face folder at a time; the other ones are good).
-Each file goes to a judge of tools/contract.py: the right model or the right refusal, anything else is a finding.
-Findings lie in DIR/TARGET/findings, and the exit status is then 1. A run goes on where the last one with the same DIR
-stopped.
+TARGET: checkpoint (files of version 0 as seeds), versioned (1 and 2: the long header, int8),
+tokenizer, or folder (one file of a Hugging Face folder at a time; the other ones are good).
+Each file goes to a judge of tools/contract.py: the right model or the right refusal, anything else
+is a finding. Findings lie in DIR/TARGET/findings, and the exit status is then 1. A run goes on
+where the last one with the same DIR stopped.
 """
 
 import argparse
@@ -140,7 +141,9 @@ def places(
 
 
 def reword(data: bytes, rng: random.Random) -> bytes:
-    "A file of a folder with a value of its JSON replaced, left out, or put elsewhere; others with a byte changed."
+    """A file of a folder with a value of its JSON replaced, left out, or put elsewhere; others
+    with a byte changed.
+    """
     name, text = data[:1], data[1:]
     start = text[: 8 if text[8:9] == b"{" else 0]  # of safetensors
     try:
@@ -209,7 +212,7 @@ def fuzz(
         from llama2_nb.formats import llama2c  # noqa: F401
 
         if target == "folder":
-            from llama2_nb.formats import huggingface, vocabularies  # noqa: F401
+            from llama2_nb.formats import huggingface, templates, vocabularies  # noqa: F401
     if plant:
         take_out(target)
     judge = {"tokenizer": contract.judge_vocabulary, "folder": contract.judge_folder}.get(
@@ -295,15 +298,17 @@ def table(folder: Path) -> str:
         )
         row[4], row[5] = max(row[4], int(peak)), row[5] + 1
     lines = [
-        "| loader | minutes | files tried | accepted, and right | refused, and right | kinds of refusals "
-        "| crashes or wrong exceptions | peak memory of the process |",
+        (
+            "| loader | minutes | files tried | accepted, and right | refused, and right | kinds of"
+            " refusals | crashes or wrong exceptions | peak memory of the process |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for target, (seconds, accepted, refused, findings, peak, runs) in sums.items():
         kinds = len((folder / target / "refusals.txt").read_text().splitlines())
         lines.append(
-            f"| {target} | {seconds / 60:.1f} | {accepted + refused:,} | {accepted:,} | {refused:,} | {kinds} "
-            f"| {findings} | {peak / 1024:.0f} MiB |"
+            f"| {target} | {seconds / 60:.1f} | {accepted + refused:,} | {accepted:,} | {refused:,}"
+            f" | {kinds} | {findings} | {peak / 1024:.0f} MiB |"
         )
     return "\n".join(lines)
 
@@ -351,10 +356,9 @@ def main() -> int:
     shutil.rmtree(work, ignore_errors=True)
     seconds, found = time.monotonic() - began, sorted(set(os.listdir(folder / "findings")) - before)
     accepted, refused = struct.unpack("<2Q", counters[:16])
+    row = [args.target, f"{seconds:.1f}", accepted, refused, len(found), usage.ru_maxrss]
     with open(args.corpus / "runs.tsv", "a") as f:
-        f.write(
-            f"{args.target}\t{seconds:.1f}\t{accepted}\t{refused}\t{len(found)}\t{usage.ru_maxrss}\n"
-        )
+        f.write("\t".join(map(str, row)) + "\n")
     print(
         f"{args.target}: {accepted + refused:,} files in {seconds:.0f} s, {accepted:,} accepted, "
         f"{refused:,} refused, {len(found)} findings, peak memory {usage.ru_maxrss / 1024:.0f} MiB",

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Keep what 22_training shows of the built-in model's training, from the folder in which it was made.
+"""Keep what 22_training shows of the built-in model's training, from the folder in which it was
+made.
 
 Usage: python tools/keep_training.py FOLDER [STORIES]
-Writes nbs/fixtures/training_log.jsonl: the log, its numbers shortened, and for each model that was kept the loss on
-STORIES fresh stories (default 500) beside their entropy, and how much each head looks at what comes again.
+Writes nbs/fixtures/training_log.jsonl: the log, its numbers shortened, and for each model that was
+kept the loss on STORIES fresh stories (default 500) beside their entropy, and how much each head
+looks at what comes again.
 """
 
 import json
@@ -18,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from llama2_nb.core import Llama
 from llama2_nb.training.tales import draw
 from llama2_nb.tokenizer import BOS
-from llama2_nb.training.train import copying, read_log, text_nats
+from llama2_nb.training.train import copying, read_log, text_surprisal
 
 TARGET = Path(__file__).resolve().parent.parent / "nbs/fixtures/training_log.jsonl"
 RARE = (
@@ -34,7 +36,7 @@ def short(value):
 def seen(llama: Llama, stories: list[tuple[str, float]]) -> dict:
     "What one model makes of stories."
     weights, c, tok = vars(llama.model.weights), llama.model.config, llama.tokenizer
-    counts, nats = np.array([text_nats(weights, c, tok, text) for text, _ in stories]).T
+    counts, surprisals = np.array([text_surprisal(weights, c, tok, text) for text, _ in stories]).T
     rows = [np.array([tok.encode(text) + [BOS]]) for text, _ in stories[:24]]
     share = Counter(int(id) for row in rows for id in row[0])
     rare = {id for id in share if share[id] <= RARE * share.total()}
@@ -43,7 +45,7 @@ def seen(llama: Llama, stories: list[tuple[str, float]]) -> dict:
         for row in rows
     ]
     return dict(
-        story_nats=nats.sum() / counts.sum(),
+        story_nats=surprisals.sum() / counts.sum(),
         entropy=sum(n for _, n in stories) / counts.sum(),
         stories=len(stories),
         copying=np.mean(heads, axis=0).round(4).tolist(),

@@ -1,8 +1,8 @@
 """One model under load: threads, processes, ten thousand stories.
 
 Usage: python tools/load_test.py [--stories N] [--threads N] [--each N] [--only TEST] [--leak]
-Prints a row of Markdown for each test; exits with 1 if one of them failed. Memory is counted on Linux alone.
---leak is the control: every loaded model is kept, which must be noticed.
+Prints a row of Markdown for each test; exits with 1 if one of them failed. Memory is counted on
+Linux alone. --leak is the control: every loaded model is kept, which must be noticed.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from llama2_nb.bench import SHAPES, write_random
-from llama2_nb.config import embedded_model
 from llama2_nb.core import Llama
 
 LIMIT = 5.0  # MB by which the memory of a process may differ in the course of its stories
@@ -39,7 +38,10 @@ def mappings(name: str = ".bin") -> int:
 def threads(n: int, backend: str, each: int) -> tuple[str, bool]:
     "n threads tell the same stories from one loaded model that it tells one by one."
     llama = Llama.load(backend=backend)
-    tell = lambda seed: llama.generate("The", seed=seed, steps=80)
+
+    def tell(seed: int) -> str:
+        return llama.generate("The", seed=seed, steps=80)
+
     seeds = range(1, n * each + 1)
     alone = [tell(seed) for seed in seeds]
     with ThreadPoolExecutor(n) as pool:
@@ -49,9 +51,12 @@ def threads(n: int, backend: str, each: int) -> tuple[str, bool]:
         sum(a == b for a, b in zip(alone, together[1:])),
     )
     return (
-        f"| {n} threads, one model, {backend} | {len(alone)} stories | {same} the same as one by one "
-        f"(control, each with the next one's: {shifted}) |"
-    ), same == len(alone) and shifted < 3
+        (
+            f"| {n} threads, one model, {backend} | {len(alone)} stories | {same} the same as one"
+            f" by one (control, each with the next one's: {shifted}) |"
+        ),
+        same == len(alone) and shifted < 3,
+    )
 
 
 READER = """
@@ -62,8 +67,10 @@ from llama2_nb.checkpoint import Checkpoint
 before = private()
 weights = Checkpoint.open(sys.argv[1], mmap=sys.argv[2] == "map").weights
 total = sum(float(w.sum()) for w in vars(weights).values())
-print("ready", flush=True); sys.stdin.readline()     # until the other process has read everything, too
-print(private() - before, flush=True); sys.stdin.readline()
+print("ready", flush=True)
+sys.stdin.readline()  # until the other process has read everything, too
+print(private() - before, flush=True)
+sys.stdin.readline()
 """
 
 
@@ -90,9 +97,12 @@ def processes() -> tuple[str, bool]:
         size = path.stat().st_size / 1e6
     mapped, read = (" and ".join(f"{g:.1f}" for g in grown[mode]) for mode in ("map", "read"))
     return (
-        f"| two processes, one file of {size:.0f} MB | all weights read | unique memory of each: {mapped} MB "
-        f"(control, mmap=False: {read} MB) |"
-    ), max(grown["map"]) < 5 and min(grown["read"]) > size - 5
+        (
+            f"| two processes, one file of {size:.0f} MB | all weights read | unique memory of"
+            f" each: {mapped} MB (control, mmap=False: {read} MB) |"
+        ),
+        max(grown["map"]) < 5 and min(grown["read"]) > size - 5,
+    )
 
 
 def stories(n: int, leak: bool) -> tuple[str, bool]:

@@ -1,15 +1,17 @@
-"""Make README.md from nbs/index.ipynb: prose as it is, code and its stored outputs, pictures as files.
+"""Make README.md from nbs/index.ipynb: prose as it is, code and its stored outputs, pictures as
+files.
 
 Usage: python tools/make_readme.py [--check]
 --check writes nothing and exits with 1 if the README or a picture is not what the notebook says.
 """
 
 import base64
-import json
 import re
 import sys
 import textwrap
 from pathlib import Path
+
+import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = "nbs/images"
@@ -18,7 +20,7 @@ PICTURES = "nbs/images"
 def source(cell: dict) -> tuple[dict[str, str], str]:
     "The `#| name: value` directives of a cell, and the rest of it."
     directives, lines = {}, []
-    for line in "".join(cell["source"]).splitlines():
+    for line in cell["source"].splitlines():
         if match := re.match(r"#\|\s*([\w-]+):?\s*(.*)", line):
             directives[match[1]] = match[2]
         else:
@@ -26,10 +28,10 @@ def source(cell: dict) -> tuple[dict[str, str], str]:
     return directives, "\n".join(lines).strip()
 
 
-def convert(notebook: dict) -> tuple[str, dict[str, bytes]]:
+def convert(notebook: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]:
     "The README's text, and its pictures by path."
     parts, pictures = [], {}
-    for cell in notebook["cells"]:
+    for cell in notebook.cells:
         directives, text = source(cell)
         if "hide" in directives:
             continue
@@ -45,10 +47,10 @@ def convert(notebook: dict) -> tuple[str, dict[str, bytes]]:
             parts.append(f"```python\n{text}\n```")
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            plain = "".join(output.get("text", data.get("text/plain", ""))).strip("\n")
+            plain = output.get("text", data.get("text/plain", "")).strip("\n")
             if "image/png" in data:
                 path = f"{PICTURES}/readme-{len(pictures) + 1}.png"
-                pictures[path] = base64.b64decode("".join(data["image/png"]))
+                pictures[path] = base64.b64decode(data["image/png"])
                 parts.append(f"![{directives.get('fig-alt', '')}]({path})")
             elif plain and output.get("name") != "stderr":
                 lines = [
@@ -59,7 +61,7 @@ def convert(notebook: dict) -> tuple[str, dict[str, bytes]]:
 
 
 def main() -> int:
-    notebook = json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8"))
+    notebook = nbformat.read(ROOT / "nbs/index.ipynb", as_version=4)
     text, pictures = convert(notebook)
     files = {"README.md": text.encode()} | pictures
     stale = [

@@ -1,17 +1,16 @@
-"""Make the documentation site from the notebooks as they are stored: nothing is executed, nothing downloaded.
+"""Make the documentation site from the notebooks as they are stored: nothing is executed, nothing
+downloaded.
 
 Usage: python tools/make_site.py [--out FOLDER]
-Writes pages for Sphinx into _proc/site and the finished site into _docs, or FOLDER. Any warning fails.
-Needs the extra `docs`. Whatever notebooks lie in nbs/ become chapters, in the order of their numbers.
+Writes pages for Sphinx into _proc/site and the finished site into _docs, or FOLDER. Any warning
+fails. Needs the extra `docs`. Whatever notebooks lie in nbs/ become chapters, in the order of their
+numbers.
 """
 
 import argparse
 import ast
 import base64
-import importlib
 import importlib.metadata
-import inspect
-import json
 import re
 import shutil
 import subprocess
@@ -20,7 +19,11 @@ import textwrap
 from configparser import ConfigParser
 from pathlib import Path
 
+import nbformat
 from make_readme import source
+
+sys.path.append(str(Path(__file__).parent / "site"))
+from comments import to_rst  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS, PAGES = ROOT / "nbs", ROOT / "_proc/site"
@@ -29,10 +32,12 @@ SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 REPO, BRANCH = SETTINGS["DEFAULT"]["git_url"], SETTINGS["DEFAULT"]["branch"]
 SLUG = REPO.removeprefix("https://github.com/")
 PARTS = {
-    "0": "From bytes to a story",
-    "1": "Faster, smaller, trained",
-    "2": "Pictures and playgrounds",
-    "3": "Appendices",
+    "0": "Run a Llama",
+    "2": "Teach a Llama",
+    "3": "Make it fast",
+    "4": "Use real models",
+    "5": "See and touch",
+    "6": "Back matter",
 }
 NEEDS_KERNEL = "run this cell to use it"  # what a widget is called where there is none (51_widgets)
 WIDE = 100  # characters: text output with longer lines is wrapped
@@ -43,15 +48,12 @@ MATHJAX = [
 ]  # of the package's 24 MB, what its pages ask for
 
 
-# ---- notebooks -------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
 
 
-def read(path: Path) -> list[dict]:
-    "The cells of a notebook, sources joined."
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    for cell in cells:
-        cell["source"] = "".join(cell["source"])
-    return cells
+def read(path: Path) -> list[nbformat.NotebookNode]:
+    "The cells of a notebook."
+    return nbformat.read(path, as_version=4).cells
 
 
 def chapters() -> list[Path]:
@@ -135,8 +137,9 @@ def code_cell(cell: dict, directives: dict[str, str], text: str, where: str) -> 
 def kernel_note(name: str) -> dict:
     colab, binder = launchers(name)
     return markdown(
-        f":::{{admonition}} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it needs a kernel: open this page "
-        f"in [Colab]({colab}) or [Binder]({binder}), or in Jupyter on your own machine.\n:::"
+        ":::{admonition} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it"
+        f" needs a kernel: open this page in [Colab]({colab}) or [Binder]({binder}), or in Jupyter"
+        " on your own machine.\n:::"
     )
 
 
@@ -148,11 +151,13 @@ def badges(name: str) -> dict:
     )
 
 
-# ---- exercises -------------------------------------------------------------------------------------
+# ---- exercises -----------------------------------------------------------------------------------
 
 
 def solutions(pictures: dict[str, bytes] | None = None) -> dict[tuple[str, str], str]:
-    "(chapter's number, exercise's number) → the answer as Markdown, from 61_solutions; `pictures` gets its pictures by path."
+    """(chapter's number, exercise's number) → the answer as Markdown, from 61_solutions;
+    `pictures` gets its pictures by path.
+    """
     answers, chapter, exercise = {}, None, None
     for cell in read(NOTEBOOKS / "61_solutions.ipynb"):
         directives, text = source(cell)
@@ -216,7 +221,7 @@ def fold_answers(text: str, chapter: str, answers: dict[tuple[str, str], str]) -
     return head + found + "\n".join(out)
 
 
-# ---- pages -----------------------------------------------------------------------------------------
+# ---- pages ---------------------------------------------------------------------------------------
 
 
 def page(path: Path, answers: dict) -> list[dict]:
@@ -250,183 +255,74 @@ def page(path: Path, answers: dict) -> list[dict]:
 
 
 def write_notebook(name: str, cells: list[dict]) -> None:
-    notebook = {
-        "cells": [{"id": f"cell{i}", **cell} for i, cell in enumerate(cells)],
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-        },
+    numbered = [{"id": f"cell{i}", **cell} for i, cell in enumerate(cells)]
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
     }
-    (PAGES / f"{name}.ipynb").write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
+    notebook = nbformat.v4.new_notebook(cells=nbformat.from_dict(numbered), metadata=metadata)
+    nbformat.write(notebook, PAGES / f"{name}.ipynb")
 
 
 def contents(caption: str, entries: list[str]) -> str:
     return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```"])
 
 
-# ---- the API, from signatures, docstrings and the comments beside parameters ------------------------
+# ---- the API: Sphinx's autodoc, with the comments beside parameters (site/comments.py) -----------
 
 
-def plain_function(value):
-    return getattr(value, "py_func", value)  # of one that Numba compiles
+def assigned(node: ast.Assign) -> list[str]:
+    return [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
-def prose(text: str | None) -> str:
-    "A docstring or a comment as Markdown: a `<` outside of code is no tag, as in 'adds <s>'."
-    return re.sub(r"(`[^`]*`)|<", lambda found: found[1] or r"\<", text or "")
+def constant(node: ast.Assign, name: str, lines: list[str]) -> list[str]:
+    "What is said of a constant: its value, if that is short, and the comment at the line's end."
+    value = ast.unparse(node.value)
+    alone = len(assigned(node)) == 1 and len(value) <= 60
+    return [f"``{value}``"] * alone + [to_rst(lines[node.end_lineno - 1].partition("  # ")[2])]
 
 
-def type_name(annotation) -> str:
-    if annotation in (inspect.Parameter.empty, None):
-        return ""
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(
-        r"\b(llama2_nb|typing|numpy|os|pathlib|collections|ipywidgets|matplotlib)\.(?:\w+\.)*(?=[\w])",
-        "",
-        text,
-    )
-
-
-def signature(function, skip_self: bool = False) -> str:
-    "The call, without types: those stand beside the meaning of each parameter."
-    s = inspect.signature(function)
-    parameters = [p.replace(annotation=inspect.Parameter.empty) for p in s.parameters.values()]
-    if skip_self:
-        parameters = parameters[1:]
-    return str(s.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
-
-
-def fields(documented, skip: set[str] = frozenset({"self", "cls"})) -> str:
-    "Parameters and result as a list of fields: name, type, shape and meaning."
-    from fastcore.docments import docments
-
-    lines = []
-    for name, about in docments(documented, full=True).items():
-        if name in skip:
-            continue
-        anno, comment = type_name(about.anno), prose(" ".join((about.docment or "").split()))
-        if name == "return":
-            if comment:
-                lines.append(f":returns: {comment}")
-            if anno and anno != "None":
-                lines.append(f":rtype: {anno}")
-        else:
-            lines.append(f":param {name}: {comment}")
-            if anno:
-                lines.append(f":type {name}: {anno}")
-    return "\n".join(lines)
-
-
-def entry(
-    kind: str, name: str, call: str, body: list[str], options: str = "", colons: int = 3
-) -> str:
-    parts = "\n\n".join(b for b in body if b)
-    return f"{':' * colons}{{py:{kind}}} {name}{call}\n{options}\n{parts}\n{':' * colons}"
-
-
-def method(name: str, value) -> str:
-    if isinstance(value, property):
-        kind = type_name(inspect.signature(value.fget).return_annotation)
-        return entry(
-            "property", name, "", [prose(inspect.getdoc(value))], f":type: {kind}\n" if kind else ""
-        )
-    f = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
-    option = {classmethod: ":classmethod:\n", staticmethod: ":staticmethod:\n"}.get(type(value), "")
-    return entry(
-        "method",
-        name,
-        signature(f, not isinstance(value, staticmethod)),
-        [prose(inspect.getdoc(f)), fields(f)],
-        option,
-    )
-
-
-def describe(name: str, value, comment: str, where: str) -> str:
-    "One public name."
-    function = plain_function(value)
-    doc = prose(inspect.getdoc(function))
-    if inspect.isclass(value):
-        own = "__init__" in vars(value) and not hasattr(value, "__dataclass_fields__")
-        made = (
-            fields(value.__init__ if own else value, {"self", "return"})
-            if own or getattr(value, "__annotations__", None)
-            else ""
-        )
-        try:
-            call = signature(value)
-        except ValueError:
-            call = ""
-        if issubclass(value, Exception):
-            call = made = ""
-        members = [
-            method(k, v)
-            for k, v in vars(value).items()
-            if not k.startswith("_")
-            and (inspect.isfunction(v) or isinstance(v, (property, classmethod, staticmethod)))
-        ]
-        return entry("class", name, call, [doc, made, where, *members], colons=4)
-    if inspect.isfunction(function):
-        return entry("function", name, signature(function), [doc, fields(function), where])
-    shown = repr(value)
-    return entry(
-        "data",
-        name,
-        "",
-        [comment, where],
-        f":value: {shown}\n" if len(shown) <= 60 and "<" not in shown else "",
-    )
-
-
-def load(module: str, absent: tuple[str, ...] = ()):
-    "A module of ours; a package that it wants and that isn't installed is imitated."
-    from sphinx.ext.autodoc.mock import mock
-
-    try:
-        with mock(list(absent)):
-            return importlib.import_module(f"llama2_nb.{module}")
-    except ModuleNotFoundError as e:
-        if e.name.startswith("llama2_nb") or e.name in absent:
-            raise
-        return load(module, (*absent, e.name))
+def directive(kind: str, name: str, options: list[str], body: list[str]) -> str:
+    head = "\n".join([f".. auto{kind}:: {name}", *options])
+    parts = [head, *(indent(part) for part in body if part)]
+    return "```{eval-rst}\n" + "\n\n".join(parts) + "\n```"
 
 
 def module_page(chapter: Path, module: str) -> str:
-    "Everything in a module's `__all__`, in the order of the chapter, each with a link to the cell that it comes from."
-    loaded = load(module)
-    text = Path(loaded.__file__).read_text(encoding="utf-8")
-    cells = {
-        i: m[1]
-        for i, line in enumerate(text.splitlines(), 1)
-        if (m := re.match(r"# %% \S+ #(\w+)", line))
-    }
-    lines = text.splitlines()
-    places = {}  # name → line of its definition, and the comment beside it
-    for node in ast.walk(ast.parse(text)):
-        for target in getattr(
-            node,
-            "targets",
-            [getattr(node, "target", None)] if isinstance(node, ast.AnnAssign) else [],
-        ):
-            for name in (n.id for n in ast.walk(target) if isinstance(n, ast.Name)):
-                if node.col_offset == 0:
-                    places.setdefault(
-                        name, (node.lineno, lines[node.end_lineno - 1].partition("   # ")[2])
-                    )
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            places.setdefault(node.name, (node.lineno, ""))
+    """Everything in a module's `__all__`, in the order of the chapter, each with a link to the
+    cell that it comes from.
+    """
+    text = (ROOT / "llama2_nb" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    tree, lines, cell = ast.parse(text), text.splitlines(), None
+    cells = {i: m[1] for i, s in enumerate(lines, 1) if (m := re.match(r"# %% \S+ #(\w+)", s))}
+    full, public, entries = f"llama2_nb.{module}", [], []
+    for node in tree.body:
+        cell = max((i for i in cells if i <= node.lineno), default=None)
+        where = f":ref:`In the chapter <cell-{cells[cell]}>`" if cell else ""
+        if isinstance(node, ast.FunctionDef):
+            entries.append((node.name, "function", [], [where]))
+        elif isinstance(node, ast.ClassDef):
+            error = any(ast.unparse(base).endswith("Error") for base in node.bases)
+            shown = ["   :members:", "   :member-order: bysource"]
+            entries.append((node.name, "exception" if error else "class", shown, [where]))
+        elif isinstance(node, ast.Assign) and assigned(node) == ["__all__"]:
+            public = ast.literal_eval(node.value)
+        elif isinstance(node, ast.Assign):
+            for name in assigned(node):
+                body = [*constant(node, name, lines), where]
+                entries.append((name, "data", ["   :no-value:"], body))
     out = [
-        f"# llama2_nb.{module}",
-        f"> {loaded.__doc__.strip()}",
+        f"# {full}",
+        f"> {ast.get_docstring(tree)}",
         f"Explained in [{title(chapter)}](../{chapter.stem}.ipynb).",
-        f"```{{py:module}} llama2_nb.{module}\n```",
+        f"```{{py:module}} {full}\n```",
     ]
-    for name in sorted(set(loaded.__all__), key=lambda n: places.get(n, (0, ""))[0]):
-        line, comment = places.get(name, (0, ""))
-        cell = next((c for i, c in reversed(list(cells.items())) if i <= line), None)
-        where = f"[In the chapter](#cell-{cell})" if cell else ""
-        out.append(describe(name, getattr(loaded, name), comment, where))
+    for name, kind, options, body in entries:
+        if name in public:
+            public.remove(name)
+            out.append(directive(kind, f"{full}.{name}", options, body))
+    if public:
+        raise SystemExit(f"{full}: expected definitions of {public}, found none")
     return "\n\n".join(out) + "\n"
 
 
@@ -453,7 +349,7 @@ def command_page(chapter: Path | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# ---- all of it -------------------------------------------------------------------------------------
+# ---- all of it -----------------------------------------------------------------------------------
 
 
 def copy_mathjax(to: Path) -> None:
@@ -483,7 +379,7 @@ def write_pages() -> None:
             (
                 m[1]
                 for c in read(path)
-                if (m := re.search(r"^#\|\s*default_exp (\w+)", c["source"], re.M))
+                if (m := re.search(r"^#\|\s*default_exp ([\w.]+)", c["source"], re.M))
             ),
             None,
         ):

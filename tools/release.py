@@ -1,9 +1,10 @@
-"""Make a release and check it: both archives built, looked into, installed from the wheel alone, run with the network cut.
+"""Make a release and check it: both archives built, looked into, installed from the wheel alone,
+run with the network cut.
 
 Usage: python tools/release.py [--for-tag vX.Y.Z | --tag]
-Leaves the archives in dist/. --for-tag also checks that the tag names this version; --tag makes the tag, in a clean
-working tree whose CHANGELOG.md has a section for this version. Publishing is left to the workflow that a pushed tag starts.
-Needs the extra `release`.
+Leaves the archives in dist/. --for-tag also checks that the tag names this version; --tag makes the
+tag, in a clean working tree whose CHANGELOG.md has a section for this version. Publishing is left
+to the workflow that a pushed tag starts. Needs the extra `release`.
 """
 
 import argparse
@@ -60,7 +61,8 @@ def look_into(wheel: Path, sdist: Path) -> list[str]:
     ):
         if missing := needed - held:
             problems.append(
-                f"{name}: expected {sorted(missing)[0]} and {len(missing) - 1} more, found none of them"
+                f"{name}: expected {sorted(missing)[0]} and {len(missing) - 1} more, found none of"
+                " them"
             )
     if not models:
         problems.append("there is no model in llama2_nb/models")
@@ -95,7 +97,9 @@ def controls(wheel: Path, sdist: Path) -> list[str]:
 
 
 def without_network() -> tuple[list[str], dict[str, str]]:
-    "How to run a command so that it reaches nobody: in a network namespace of its own or, where that isn't allowed, behind a dead proxy."
+    """How to run a command so that it reaches nobody: in a network namespace of its own or, where
+    that isn't allowed, behind a dead proxy.
+    """
     alone = ["unshare", "--map-root-user", "--net"]
     interfaces = "import socket; print([name for _, name in socket.if_nameindex()])"
     if shutil.which("unshare"):
@@ -135,7 +139,8 @@ def install_and_run(wheel: Path) -> list[str]:
         for done in stories:
             if done.returncode or len(done.stdout) < 300:
                 problems.append(
-                    f"llama2-nb {' '.join(STORY)}: status {done.returncode}, {done.stdout!r} {done.stderr!r}"
+                    f"llama2-nb {' '.join(STORY)}: status {done.returncode}, {done.stdout!r}"
+                    f" {done.stderr!r}"
                 )
         if stories[0].stdout != stories[1].stdout:
             problems.append("the same seed told two stories")
@@ -201,7 +206,8 @@ def main() -> int:
         return 1
     wheel, sdist = next((ROOT / "dist").glob("*.whl")), next((ROOT / "dist").glob("*.tar.gz"))
     print(
-        f"{wheel.name}: {wheel.stat().st_size:,} bytes; {sdist.name}: {sdist.stat().st_size:,} bytes"
+        f"{wheel.name}: {wheel.stat().st_size:,} bytes; {sdist.name}: {sdist.stat().st_size:,}"
+        " bytes"
     )
     if missed := controls(wheel, sdist):
         print("faults made on purpose were not seen:", missed)

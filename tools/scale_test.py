@@ -1,11 +1,13 @@
-"""Ten thousand stories through `llama2-nb generate --out`, disturbed on purpose, against the same stories told one by one.
+"""Ten thousand stories through `llama2-nb generate --out`, disturbed on purpose, against the same
+stories told one by one.
 
 Usage: python tools/scale_test.py [--stories N] [--steps N] [--workers N]
        python tools/scale_test.py --speed [--shape 15M] [--rounds N] [--quiet SHARE]
 
-The run is begun, one of its workers is killed, the run is stopped as by Ctrl-C; it is begun again, killed as a whole,
-and its file cut in the middle of a line; then it runs to its end. Every record must be there once, and equal what
-`Llama.generate` writes, byte for byte. --speed measures one worker and two in turns, on a random model. POSIX only.
+The run is begun, one of its workers is killed, the run is stopped as by Ctrl-C; it is begun again,
+killed as a whole, and its file cut in the middle of a line; then it runs to its end. Every record
+must be there once, and equal what `Llama.generate` writes, byte for byte. --speed measures one
+worker and two in turns, on a random model. POSIX only.
 """
 
 import argparse
@@ -70,6 +72,10 @@ def one_by_one(prompts: list[str], steps: int, seed: int = SEED) -> list[bytes]:
     return lines
 
 
+def text_of(line: bytes) -> str | None:
+    return json.loads(line).get("text")
+
+
 class Run:
     "The command as a process with its own group, as a shell starts it."
 
@@ -105,7 +111,9 @@ class Run:
 
 
 def disturb(n: int, steps: int, workers: int) -> None:
-    "The test: prints what happened, raises `AssertionError` if a record is missing, twice, or another."
+    """The test: prints what happened, raises `AssertionError` if a record is missing, twice, or
+    another.
+    """
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a job in the background has it ignored, and so would its children
@@ -145,7 +153,7 @@ def disturb(n: int, steps: int, workers: int) -> None:
         orphans = run.workers()
         run.process.kill()  # nobody tells the workers
         run.end()
-        assert not psutil.wait_procs(orphans, timeout=10)[1], "workers outlive the command"
+        assert not psutil.wait_procs(orphans, timeout=300)[1], "workers outlive the command"
         os.truncate(
             out, out.stat().st_size - 9
         )  # as if the power had failed in the middle of a line
@@ -166,24 +174,29 @@ def disturb(n: int, steps: int, workers: int) -> None:
         lines = sorted(whole.splitlines(True)[1:], key=lambda line: json.loads(line)["index"])
         assert len(lines) == n, f"{len(lines)} records for {n} prompts"
         assert lines == expected, next(pair for pair in zip(lines, expected) if pair[0] != pair[1])
-        texts = lambda lines: [json.loads(line).get("text") for line in lines]
-        assert texts(lines[:100]) != texts(
-            one_by_one(prompts[:100], steps, SEED + 1)
-        )  # a control: with their neighbours' seeds
+        # a control: with their neighbours' seeds
+        others = one_by_one(prompts[:100], steps, SEED + 1)
+        assert list(map(text_of, lines[:100])) != list(map(text_of, others))
         errors = sum(b'"error": ' in line for line in lines)
         assert errors == len(prompts[50::100])
         print(f"{n} records, {errors} of them errors: each once, each byte as one by one")
 
 
 def cpu_seconds() -> tuple[float, float]:
-    "What the machine's cores have done so far, and how much of that was this process and its workers."
+    """What the machine's cores have done so far, and how much of that was this process and its
+    workers.
+    """
     everything, me = psutil.cpu_times(), psutil.Process()
     mine = sum(
         p.cpu_times().user + p.cpu_times().system for p in (me, *me.children(recursive=True))
     )
-    return sum(everything) - everything.idle - getattr(everything, "iowait", 0) - getattr(
-        everything, "guest", 0
-    ), mine
+    return (
+        sum(everything)
+        - everything.idle
+        - getattr(everything, "iowait", 0)
+        - getattr(everything, "guest", 0),
+        mine,
+    )
 
 
 class Timed(NamedTuple):
@@ -202,7 +215,9 @@ def timed(client, job: Job, prompts: list[str], size: int) -> Timed:
 
 
 def speed(shape: str, rounds: int, steps: int, n: int, size: int, quiet: float) -> None:
-    "One worker and two in turns: both write all prompts in each round. Medians of the rounds that nobody disturbed."
+    """One worker and two in turns: both write all prompts in each round. Medians of the rounds
+    that nobody disturbed.
+    """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / f"{shape}.bin"
         write_random(path, SHAPES[shape])
@@ -220,12 +235,14 @@ def speed(shape: str, rounds: int, steps: int, n: int, size: int, quiet: float) 
             )
             one, two = seen[-1]
             print(
-                f"{one.wall:6.2f} s, {two.wall:6.2f} s: {one.wall / two.wall:.2f}; others took {one.others:.1%}, {two.others:.1%}",
+                f"{one.wall:6.2f} s, {two.wall:6.2f} s: {one.wall / two.wall:.2f}; others took"
+                f" {one.others:.1%}, {two.others:.1%}",
                 flush=True,
             )
     kept = [pair for pair in seen if max(t.others for t in pair) < quiet]
     print(
-        f"{shape}, {n} texts of {steps} tokens, {size} in a task: {len(kept)} of {rounds} rounds with less than {quiet:.0%} taken by others"
+        f"{shape}, {n} texts of {steps} tokens, {size} in a task: {len(kept)} of {rounds} rounds"
+        f" with less than {quiet:.0%} taken by others"
     )
     if not kept:
         return
@@ -235,12 +252,13 @@ def speed(shape: str, rounds: int, steps: int, n: int, size: int, quiet: float) 
             median(1 - t.busy / (w * t.wall) for t in times),
         )
         print(
-            f"{w}: {n * steps / wall:,.0f} tokens/s, {engine:.1%} of the workers' time is not writing"
+            f"{w}: {n * steps / wall:,.0f} tokens/s, {engine:.1%} of the workers' time is not"
+            " writing"
         )
     ratios = sorted(one.wall / two.wall for one, two in kept)
     print(
-        f"two workers / one: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); beside another, a task takes "
-        f"{median(two.busy / one.busy for one, two in kept) - 1:.0%} longer"
+        f"two workers / one: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); beside"
+        f" another, a task takes {median(two.busy / one.busy for one, two in kept) - 1:.0%} longer"
     )
 
 

@@ -1,16 +1,17 @@
-"""Walk the documentation site as a reader would: every link, every page, in light, dark and on a phone.
+"""Walk the documentation site as a reader would: every link, every page, in light, dark and on a
+phone.
 
 Usage: python tools/site_test.py [--site FOLDER] [--chromium PATH] [--screenshots FOLDER]
-The site (tools/make_site.py) is served on loopback only. What fails: a link inside the site that doesn't answer or leads to
-no place on its page, a page that no link leads to, an error in the console, a request to another machine, a serious fault
-that axe finds, a page wider than a phone, TeX that isn't set, a hidden cell that shows, an exercise without its answer.
-Needs the extras `docs` and `browser`, and a Chromium.
+The site (tools/make_site.py) is served on loopback only. What fails: a link inside the site that
+doesn't answer or leads to no place on its page, a page that no link leads to, an error in the
+console, a request to another machine, a serious fault that axe finds, a page wider than a phone,
+TeX that isn't set, a hidden cell that shows, an exercise without its answer. Needs the extras
+`docs` and `browser`, and a Chromium.
 """
 
 import argparse
 import functools
 import http.server
-import json
 import multiprocessing
 import re
 import shutil
@@ -29,7 +30,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from browser_test import Witness
-from make_site import NEEDS_KERNEL, NOTEBOOKS, launchers, solutions
+from make_site import NEEDS_KERNEL, NOTEBOOKS, launchers, read, solutions
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT, DARK, PHONE = "light", "dark", "phone"
@@ -38,7 +39,10 @@ TALLEST = 6000  # pixels of a page in a picture
 WALKERS = 2
 # what Colab's, Binder's and GitHub's own pages hold is theirs
 OUTSIDE = re.compile(r"https?://|mailto:")
-SKELETON = '<!doctype html><html lang="en"><head><title>{}</title><link rel="icon" href="data:,"></head><body><main><h1>{}</h1>{}</main></body></html>'
+SKELETON = (
+    '<!doctype html><html lang="en"><head><title>{}</title><link rel="icon"'
+    ' href="data:,"></head><body><main><h1>{}</h1>{}</main></body></html>'
+)
 
 
 class Anchors(HTMLParser):
@@ -125,7 +129,7 @@ def check_text(folder: Path) -> list[str]:
     problems, answers = [], solutions()
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         name, text = path.stem, (folder / f"{path.stem}.html").read_text(encoding="utf-8")
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = read(path)
         plain = re.sub(r"<[^>]+>", "", text)
         if "nbdev_export()" in plain or re.search(r"^#\|", plain, re.M):
             problems.append(f"{name}: a hidden cell or a directive shows")
@@ -159,7 +163,8 @@ def faults(page, rules: list[str] | None = None) -> list[str]:
     ]
 
 
-# code is thousands of coloured words, but few colours: one word of each kind is enough for axe, and ten times as fast
+# code is thousands of coloured words, but few colours: one word of each kind is enough for axe, and
+# ten times as fast
 ONE_OF_EACH = """() => {
   const seen = new Set(), again = [];
   for (const word of document.querySelectorAll("pre span[class]")) {
@@ -203,7 +208,8 @@ def visit(browser, base: str, name: str, shots: Path | None) -> list[str]:
         content="* { transition: none !important }"
     )  # a colour on its way is no colour
     formulas, done, wrong = page.evaluate(
-        '[".math", ".math mjx-container", "mjx-merror, [data-mjx-error]"].map(q => document.querySelectorAll(q).length)'
+        '[".math", ".math mjx-container", "mjx-merror, [data-mjx-error]"].map(q =>'
+        " document.querySelectorAll(q).length)"
     )
     if done < formulas or wrong:
         problems.append(f"of {formulas} formulas {done} are set, {wrong} with errors")
@@ -243,7 +249,8 @@ def check_search(browser, base: str) -> list[str]:
     }.items():
         page.goto(f"{base}search.html?q={word}")
         page.wait_for_function(
-            "document.querySelector('#search-results .search-summary')?.textContent.match(/found|did not match/)"
+            "document.querySelector('#search-results"
+            " .search-summary')?.textContent.match(/found|did not match/)"
         )
         found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
         if not (any(expected in url for url in found) if expected else not found):
@@ -268,7 +275,10 @@ def controls(browser) -> list[str]:
         ),
         "contrast": ('<p style="color: #ddd; background: #fff">pale</p>', "axe, color-contrast"),
         "code": (
-            '<pre><span class="n" style="color: #ddd; background: #fff">pale</span> <span class="n">dark</span></pre>',
+            (
+                '<pre><span class="n" style="color: #ddd; background: #fff">pale</span> <span'
+                ' class="n">dark</span></pre>'
+            ),
             "axe, color-contrast",
         ),
         "wide": ('<div style="width: 2000px">wide</div>', "pixels wide"),

@@ -6,14 +6,15 @@
 __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_4x1', 'tile_few', 'tile_square', 'VNNI', 'rows_32', 'rows_64', 'tile_32',
            'tile_64', 'INT32_TERMS', 'strip_64', 'strip_32', 'strip_8', 'ASKERS', 'GONE', 'WORDS', 'tile_score',
            'tile_scores', 'strict', 'READY', 'CLAIMED', 'PATIENCE', 'LATE', 'PRECEDENCE', 'TAKEN', 'CALLER', 'REFUSED',
-           'SERVED', 'HERE', 'MISSING', 'NONE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE', 'is_whole', 'CheckedFiles',
+           'SERVED', 'HERE', 'MISSING', 'NONE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE', 'KNOWN', 'is_whole', 'CheckedFiles',
            'CheckedCache', 'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8', 'dot_any',
            'dot_floats', 'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times', 'embed',
            'norm', 'turn', 'in_order', 'softmax', 'strip', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors',
            'Scratch', 'new_scratch', 'ask', 'soon', 'look_ahead', 'attend_head', 'add', 'gate_values', 'begin',
            'forward_share', 'find_best', 'throw', 'probabilities', 'sort', 'find_nucleus', 'walk', 'walk_nucleus',
            'choose', 'choose_share', 'is_called', 'serve', 'take_team', 'claim', 'call', 'take_steps', 'lead', 'Team',
-           'count_threads', 'as_argument', 'Kernels', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
+           'count_threads', 'as_argument', 'check_params', 'Kernels', 'tiny_weights', 'warm_up', 'add_up',
+           'read_bandwidth']
 
 # %% ../../nbs/31_compiled.ipynb #6a02cb83
 import atexit
@@ -22,6 +23,7 @@ import sys
 import time
 from _thread import get_ident, start_new_thread
 from contextlib import contextmanager
+from dataclasses import fields
 from hashlib import sha256
 from io import BytesIO
 from itertools import count
@@ -47,8 +49,8 @@ from ..attention import KVCache, KVCaches
 from ..checkpoint import Weights
 from ..files import atomic_write
 from ..config import Config, count_parameters, tensor_shapes
-from ..rope import rope_frequencies
-from ..sampling import Sampler
+from ..rope import model_frequencies
+from ..sampling import Sampler, SamplingParams
 
 # %% ../../nbs/31_compiled.ipynb #c0de5a01
 # kinds of lines that stderr has had, or, outside of `warm_up`, shall not have
@@ -1480,6 +1482,26 @@ def as_argument(
     )
 
 # %% ../../nbs/31_compiled.ipynb #96cd253a
+# settings that the compiled sampler obeys; the seed is where its state began
+KNOWN = {"temperature", "top_p", "seed"}
+
+
+def check_params(params: SamplingParams) -> SamplingParams:
+    """The same, if the compiled sampler obeys all of it. Raises `ValueError` naming the first
+    setting that it would ignore.
+    """
+    for field in fields(params):
+        found = getattr(params, field.name)
+        if field.name in KNOWN:
+            continue
+        if field.name == "processors" and not found:
+            continue  # where there are some, Python's sampler chooses
+        raise ValueError(
+            f"{field.name}: expected no such setting with the compiled sampler, found {found!r:.60}"
+        )
+    return params
+
+
 class Kernels:
     "The compiled forward pass of a model."
 
@@ -1492,9 +1514,7 @@ class Kernels:
         # addresses alone would keep no memory; rows → seconds a step
         self._kept, self._pace, wq = weights, {}, self._weights.wq
         self._int8 = isinstance(wq, Int8)
-        self._frequencies = rope_frequencies(
-            config.head_size, config.rope_theta, config.rope_scaling
-        )
+        self._frequencies = model_frequencies(config)
         warm_up(
             "int8" if self._int8 else str(wq.like.dtype) if isinstance(wq, Scattered) else "stack"
         )
@@ -1550,7 +1570,8 @@ class Kernels:
         not numbers.
         """
         s = self._arguments(cache, 1, 1)[-1]
-        s.how[0], s.coin[0] = (sampler.temperature, sampler.top_p), sampler.state
+        params = check_params(sampler.params)
+        s.how[0], s.coin[0] = (params.temperature, params.top_p), sampler.state
         # says what is wrong
         if (chosen := choose(logits, s.how[0], s.coin[:1], s.p[0], s.ids[0])) < 0:
             return sampler.sample(logits)
@@ -1574,7 +1595,7 @@ class Kernels:
             raise ValueError(
                 f"cache: expected room for 1 position, found none left of {self.config.seq_len}"
             )
-        N = len(tokens)
+        N, params = len(tokens), [check_params(each.params) for each in samplers]
         arguments, steps = self._arguments(cache, N, N), max(1, int(0.05 / self._pace.get(N, 1)))
         s, ids, began = (
             arguments[-1],
@@ -1583,7 +1604,7 @@ class Kernels:
         )
         s.size[:], s.tokens[:N], s.pos[:N] = (N, N, 1), tokens, cache.pos
         s.how[:N], s.coin[:N] = (
-            [(each.temperature, each.top_p) for each in samplers],
+            [(each.temperature, each.top_p) for each in params],
             [each.state for each in samplers],
         )
         done = self._lead(arguments, np.array(list(stops), np.int64), ids)

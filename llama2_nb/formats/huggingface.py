@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'TABLE_LIMIT', 'POSITIONS', 'NEUTRAL', 'HARMLESS', 'READ', 'ROPE_KINDS', 'LLAMA2C_IDS', 'HUGGING_FACE',
-           'META', 'META_POSITIONS', 'OTHER_SUFFIXES', 'read_table', 'parse_tensors', 'map_tensors', 'to_float32',
-           'to_bfloat16', 'halves_from_pairs', 'pairs_from_halves', 'parse_config', 'write_config', 'names_of',
-           'as_dtype', 'write_tensors', 'write_folder', 'Matrix', 'Turned', 'read_tensors', 'own_classifier',
-           'pick_weights', 'Folder', 'write_bin', 'Joined', 'load_pickles', 'meta_config', 'open_meta', 'convert']
+           'read_table', 'parse_tensors', 'map_tensors', 'to_float32', 'to_bfloat16', 'halves_from_pairs',
+           'pairs_from_halves', 'number', 'parse_config', 'write_config', 'names_of', 'gather', 'as_dtype',
+           'write_tensors', 'write_folder', 'Matrix', 'Turned', 'read_tensors', 'own_classifier', 'pick_weights',
+           'Folder', 'write_bin']
 
 # %% ../../nbs/40_huggingface.ipynb #09b1eebc
 import json
@@ -19,7 +19,7 @@ from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 from numbers import Real
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from llama2_nb.files import (
     SAFETENSORS,
     atomic_folder,
     atomic_write,
-    missing,
     open_regular,
     other_format,
     read_json,
@@ -44,8 +43,6 @@ from llama2_nb.formats.llama2c import (
     make_header,
     write_weights,
 )
-from .vocabularies import vocabulary_files
-from ..registry import open_source
 from ..rope import RopeScaling
 from ..transformer import linear
 
@@ -204,23 +201,25 @@ NEUTRAL = {  # settings that would change the computation → the values that do
 }
 HARMLESS = frozenset(
     """
-    architectures auto_map attention_dropout attn_implementation bad_words_ids begin_suppress_tokens
-    bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty
-    do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label
-    initializer_range is_decoder is_llama_config label2id length_penalty max_length max_sequence_length min_length
-    model_max_length name_or_path no_repeat_ngram_size num_beam_groups num_beams num_labels
-    num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
-    pretraining_tp problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict
-    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    architectures auto_map attention_dropout attn_implementation bad_words_ids
+    begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
+    decoder_start_token_id diversity_penalty do_sample dtype early_stopping
+    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label
+    initializer_range is_decoder is_llama_config label2id length_penalty max_length
+    max_sequence_length min_length model_max_length name_or_path no_repeat_ngram_size
+    num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    output_hidden_states output_scores pad_token_id prefix pretraining_tp problem_type
+    remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate
+    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
     tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
     transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache""".split()
 )
 READ = frozenset(
     """
     head_dim hidden_size intermediate_size max_position_embeddings model_type num_attention_heads
-    num_hidden_layers num_key_value_heads original_max_position_embeddings rms_norm_eps rope_parameters
-    rope_scaling rope_theta tie_word_embeddings vocab_size""".split()
+    num_hidden_layers num_key_value_heads original_max_position_embeddings rms_norm_eps
+    rope_parameters rope_scaling rope_theta tie_word_embeddings vocab_size""".split()
 )
 ROPE_KINDS = {  # rope_type → the numbers that it needs
     "default": (),
@@ -229,7 +228,8 @@ ROPE_KINDS = {  # rope_type → the numbers that it needs
 }
 
 
-def _number(settings: dict, name: str, default=None) -> Real:
+def number(settings: dict, name: str, default: Real | None = None) -> Real:
+    "A number of a configuration. Raises `CheckpointError` for anything else."
     value = default if settings.get(name) is None else settings[name]
     if isinstance(value, Real) and not isinstance(value, bool):
         return value
@@ -314,14 +314,14 @@ def _read_rope(rope: dict, where: str, settings: dict) -> tuple[float, RopeScali
             f" {short(', '.join(unused), 300)}"
         )
     theta = float(
-        _number(
+        number(
             {**settings, **{k: v for k, v in rope.items() if v is not None}}, "rope_theta", 10000.0
         )
     )
     if kind == "default":
         return theta, None
     if kind == "linear":
-        return theta, RopeScaling(_number(rope, "factor"), original=0)
+        return theta, RopeScaling(number(rope, "factor"), original=0)
     # where the length of the first training isn't in here, it is outside, or it is the model's own
     first = settings.get("original_max_position_embeddings") or rope.get(
         "original_max_position_embeddings"
@@ -329,10 +329,10 @@ def _read_rope(rope: dict, where: str, settings: dict) -> tuple[float, RopeScali
     rope = {
         **rope,
         "original_max_position_embeddings": (
-            first or _number(settings, "max_position_embeddings", 2048)
+            first or number(settings, "max_position_embeddings", 2048)
         ),
     }
-    return theta, RopeScaling(*(_number(rope, name) for name in needed))
+    return theta, RopeScaling(*(number(rope, name) for name in needed))
 
 
 def _rope(settings: dict) -> tuple[float, RopeScaling | None]:  # theta, scaling
@@ -361,25 +361,24 @@ def parse_config(
     if (kind := settings.get("model_type")) != "llama":
         raise CheckpointError(f"model_type: expected 'llama', found {short(kind)}")
     _check_settings(settings)
-    (theta, scaling), heads = _rope(settings), _number(settings, "num_attention_heads")
+    (theta, scaling), heads = _rope(settings), number(settings, "num_attention_heads")
     sizes = (
-        _number(settings, name)
-        for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
+        number(settings, name) for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
     )
     return Config(
         *sizes,
         heads,
-        _number(settings, "num_key_value_heads", heads),
-        _number(settings, "vocab_size"),
+        number(settings, "num_key_value_heads", heads),
+        number(settings, "vocab_size"),
         min(
-            _number(settings, "max_position_embeddings", 2048),
+            number(settings, "max_position_embeddings", 2048),
             POSITIONS if positions is None else positions,
         ),
         _flag(settings, "tie_word_embeddings"),
         settings.get("head_dim"),
         theta,
         # transformers' values where nothing is said
-        _number(settings, "rms_norm_eps", 1e-6),
+        number(settings, "rms_norm_eps", 1e-6),
         scaling,
     )
 
@@ -427,32 +426,18 @@ def write_config(
 
 # %% ../../nbs/40_huggingface.ipynb #bcec9d17
 HUGGING_FACE = dict(
-    token_embedding_table="model.embed_tokens",
-    rms_att_weight="model.layers.{}.input_layernorm",
-    wq="model.layers.{}.self_attn.q_proj",
-    wk="model.layers.{}.self_attn.k_proj",
-    wv="model.layers.{}.self_attn.v_proj",
-    wo="model.layers.{}.self_attn.o_proj",
-    rms_ffn_weight="model.layers.{}.post_attention_layernorm",
-    w1="model.layers.{}.mlp.gate_proj",
-    w2="model.layers.{}.mlp.down_proj",
-    w3="model.layers.{}.mlp.up_proj",
-    rms_final_weight="model.norm",
-    wcls="lm_head",
-)
-META = dict(
-    token_embedding_table="tok_embeddings",
-    rms_att_weight="layers.{}.attention_norm",
-    wq="layers.{}.attention.wq",
-    wk="layers.{}.attention.wk",
-    wv="layers.{}.attention.wv",
-    wo="layers.{}.attention.wo",
-    rms_ffn_weight="layers.{}.ffn_norm",
-    w1="layers.{}.feed_forward.w1",
-    w2="layers.{}.feed_forward.w2",
-    w3="layers.{}.feed_forward.w3",
-    rms_final_weight="norm",
-    wcls="output",
+    token_embedding_table="model.embed_tokens.weight",
+    rms_att_weight="model.layers.{}.input_layernorm.weight",
+    wq="model.layers.{}.self_attn.q_proj.weight",
+    wk="model.layers.{}.self_attn.k_proj.weight",
+    wv="model.layers.{}.self_attn.v_proj.weight",
+    wo="model.layers.{}.self_attn.o_proj.weight",
+    rms_ffn_weight="model.layers.{}.post_attention_layernorm.weight",
+    w1="model.layers.{}.mlp.gate_proj.weight",
+    w2="model.layers.{}.mlp.down_proj.weight",
+    w3="model.layers.{}.mlp.up_proj.weight",
+    rms_final_weight="model.norm.weight",
+    wcls="lm_head.weight",
 )
 
 # %% ../../nbs/40_huggingface.ipynb #d7da7885
@@ -464,12 +449,31 @@ def names_of(
     """
     first, *names = shapes = tensor_shapes(c)
     layered = [name for name in names if "{}" in style[name]]
-    whole = lambda name: (name, None, style[name] + ".weight", shapes[name])
-    yield whole(first)
+    yield first, None, style[first], shapes[first]
     for layer in range(c.n_layers):
         for name in layered:
-            yield name, layer, style[name].format(layer) + ".weight", shapes[name][1:]
-    yield from (whole(name) for name in names if name not in layered)
+            yield name, layer, style[name].format(layer), shapes[name][1:]
+    for name in names:
+        if name not in layered:
+            yield name, None, style[name], shapes[name]
+
+
+def gather(
+    style: dict[str, str], c: Config, tensor: Callable[[str, str, tuple[int, ...]], object]
+) -> Weights:
+    """Weights of what `tensor` gives for our name, their name and the shape: norms in one array,
+    matrices in a tuple for the layers.
+    """
+    found = {}
+    for name, _, theirs, shape in names_of(style, c):
+        found.setdefault(name, []).append(tensor(name, theirs, shape))
+    for name, layers in found.items():
+        if "{}" not in style[name]:
+            found[name] = layers[0]
+        else:
+            found[name] = np.stack(layers) if name in NORMS else tuple(layers)
+    found.setdefault("wcls", found["token_embedding_table"])
+    return Weights(**found)
 
 # %% ../../nbs/40_huggingface.ipynb #0b753aed
 # float32 → what a file of that dtype holds
@@ -616,7 +620,8 @@ def own_classifier(c: Config, tensors: dict[str, np.ndarray]) -> Config:
     """`c`, with a classifier of its own if the file has one that differs from the embedding
     table; says so.
     """
-    table, head = tensors.get("model.embed_tokens.weight"), tensors.get("lm_head.weight")
+    table = tensors.get(HUGGING_FACE["token_embedding_table"])
+    head = tensors.get(HUGGING_FACE["wcls"])
     if not c.shared_classifier or head is None:
         return c
     step = max(1, BLOCK // max(1, c.dim))
@@ -629,7 +634,7 @@ def own_classifier(c: Config, tensors: dict[str, np.ndarray]) -> Config:
         )
     )
     if same:
-        del tensors["lm_head.weight"]  # written twice
+        del tensors[HUGGING_FACE["wcls"]]  # written twice
         return c
     warnings.warn(
         "config.json: tie_word_embeddings: expected lm_head.weight to be the embedding table, as it"
@@ -647,16 +652,19 @@ def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
             f"num_hidden_layers: expected at most {len(tensors) // 9} for {len(tensors)} tensors,"
             f" found {c.n_layers}"
         )
-    found = {name: [] for name in tensor_shapes(c)}
-    for name, _, theirs, shape in names_of(HUGGING_FACE, c):
+
+    def tensor(name: str, theirs: str, shape: tuple[int, ...]) -> np.ndarray | Matrix:
         a = tensors.pop(theirs, None)
         if a is None or a.shape != shape:
             raise CheckpointError(
                 f"{theirs}: expected shape {shape}, found"
                 f" {'no such tensor' if a is None else a.shape}"
             )
-        heads = shape[0] // c.head_size if name in ("wq", "wk") else 0
-        found[name].append(to_float32(a) if name in NORMS else Matrix(a, heads))
+        if name in NORMS:
+            return to_float32(a)
+        return Matrix(a, shape[0] // c.head_size if name in ("wq", "wk") else 0)
+
+    weights = gather(HUGGING_FACE, c, tensor)
     for name in tensors:
         # RoPE's frequencies: older folders carry them, they follow from config.json
         if not name.endswith("rotary_emb.inv_freq"):
@@ -664,13 +672,27 @@ def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
                 f"{short(name)}: expected the tensors of a"
                 f" Llama{' without biases' if 'bias' in name else ''}, found this one"
             )
-    one = {
-        name: a[0] if "{}" not in HUGGING_FACE[name] else np.stack(a) if name in NORMS else tuple(a)
-        for name, a in found.items()
-    }
-    return Weights(**{"wcls": one["token_embedding_table"]} | one)
+    return weights
 
 # %% ../../nbs/40_huggingface.ipynb #b02fe334
+def _other_folder(folder: Path) -> str:
+    "What a folder without config.json is, and what to do with it."
+    if (folder / "params.json").exists():
+        return "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin"
+    if (folder / "adapter_config.json").exists():
+        return "a LoRA adapter: merge it into its base model first (peft's merge_and_unload)"
+    return "a directory without config.json"
+
+
+def _with_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    "Names as in `HUGGING_FACE`: a model that was saved without its classifier has no prefix."
+    if HUGGING_FACE["token_embedding_table"].removeprefix("model.") not in tensors:
+        return tensors
+    return {
+        name if name == HUGGING_FACE["wcls"] else f"model.{name}": a for name, a in tensors.items()
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Folder:
     "An open Hugging Face folder: what a `Checkpoint` is for a llama2.c file."
@@ -696,25 +718,15 @@ class Folder:
         """
         folder = Path(path)
         if not (folder / "config.json").exists():
-            found = "a LoRA adapter: merge it into its base model first (peft's merge_and_unload)"
-            if (folder / "params.json").exists():
-                found = "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin"
-            elif not (folder / "adapter_config.json").exists():
-                found = "a directory without config.json"
-            raise CheckpointError(f"{path}: expected a file, found {found}")
+            raise CheckpointError(f"{path}: expected a file, found {_other_folder(folder)}")
         settings = read_json(folder / "config.json", error=CheckpointError)
         try:
             config = parse_config(settings, positions)
         except CheckpointError as e:
             raise CheckpointError(f"{folder / 'config.json'}: {e}") from None
         tensors = read_tensors(folder, mmap)
-        # saved without the classifier, so without the prefix of what is beside it
-        if "embed_tokens.weight" in tensors:
-            tensors = {
-                name if name == "lm_head.weight" else f"model.{name}": a
-                for name, a in tensors.items()
-            }
         try:
+            tensors = _with_prefix(tensors)
             config = own_classifier(config, tensors)
             weights = pick_weights(config, tensors)
         except CheckpointError as e:
@@ -756,274 +768,3 @@ def write_bin(
     h = make_header(c, version, fit_group_size(c, group_size) if version == 2 else None)
     write_weights(path, h, w)
     return h
-
-# %% ../../nbs/40_huggingface.ipynb #ce9948cb
-@dataclass(frozen=True, eq=False)
-class Joined:
-    "A tensor of a Meta checkpoint, one slice of it in each file."
-
-    slices: list  # PyTorch tensors
-    shape: tuple[int, ...]  # of the whole
-
-    @property
-    def dtype(self):
-        "PyTorch's type of the numbers."
-        return self.slices[0].dtype
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self.part(0, self.shape[0])
-
-    def part(self, i: int, j: int) -> np.ndarray:  # (j − i, columns) float32
-        "Rows i to j of the whole."
-        whole = [s for s in self.slices if tuple(s.shape) == self.shape]
-        if whole:
-            return whole[0][i:j].float().numpy()  # every file has all of it
-        if self.slices[0].shape[0] == self.shape[0]:
-            return np.concatenate([s[i:j].float().numpy() for s in self.slices], 1)
-        starts = np.cumsum([0, *(len(s) for s in self.slices)])
-        return np.concatenate(
-            [
-                s[max(0, i - at) : max(0, j - at)].float().numpy()
-                for at, s in zip(starts, self.slices)
-            ]
-        )
-
-    def fits(self) -> bool:
-        "Whether the slices make up the whole."
-        shapes = {tuple(s.shape) for s in self.slices}
-        if shapes == {self.shape}:
-            return True
-        if {s[1:] for s in shapes} == {self.shape[1:]}:
-            return sum(len(s) for s in self.slices) == self.shape[0]
-        return (
-            len(self.shape) == 2
-            and {s[0] for s in shapes} == {self.shape[0]}
-            and sum(s.shape[1] for s in self.slices) == self.shape[1]
-        )
-
-# %% ../../nbs/40_huggingface.ipynb #0daf3486
-def _whole_tensor(t) -> bool:
-    "Whether a value of a pickle is a tensor of numbers that are all in the file."
-    import torch
-
-    return (
-        isinstance(t, torch.Tensor)
-        and t.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and t.layout == torch.strided
-        and t.device.type == "cpu"
-        # an expanded one repeats a few of them
-        and t.numel() * t.element_size() <= t.untyped_storage().nbytes()
-    )
-
-
-def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of each file
-    "Meta's files, mapped; nothing in them is run. Raises `CheckpointError`."
-    try:
-        import torch
-    except ImportError:
-        install = missing("torch", "which reads Meta's files", "oracles")
-        raise CheckpointError(f"{folder}: {install}") from None
-    files = sorted(folder.glob("consolidated.*.pth"))
-    if not files:
-        raise CheckpointError(
-            f"{folder}: expected consolidated.00.pth beside params.json, found none"
-        )
-    loaded = []
-    for path in files:
-        open_regular(path, CheckpointError).close()
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as e:
-            raise CheckpointError(
-                f"{path}: expected a checkpoint of PyTorch with nothing but tensors, found:"
-                f" {short(str(e), 200)}"
-            ) from None
-        if not isinstance(tensors, dict) or not all(
-            isinstance(name, str) and _whole_tensor(t) for name, t in tensors.items()
-        ):
-            raise CheckpointError(
-                f"{path}: expected names and tensors of float32, float16 or bfloat16, found"
-                " something else"
-            )
-        # a Parameter becomes a tensor
-        loaded.append({name: t.detach() for name, t in tensors.items()})
-    return loaded
-
-# %% ../../nbs/40_huggingface.ipynb #18bb1317
-def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
-    "params.json says less than config.json: the rest is in the shapes. `positions` is nowhere."
-    if params.get("use_scaled_rope"):
-        raise CheckpointError(
-            "use_scaled_rope: expected false, found true: take the Hugging Face folder, which"
-            " says how"
-        )
-
-    def rows(name: str, columns: int) -> int:  # of the whole tensor
-        shapes = [tuple(t[name].shape) for t in loaded if name in t and t[name].ndim == 2]
-        if not shapes:
-            raise CheckpointError(f"{name}: expected a matrix, found no such tensor")
-        return sum(s[0] for s in shapes) if shapes[0][1] == columns else shapes[0][0]
-
-    dim, heads = (_number(params, name) for name in ("dim", "n_heads"))
-    return Config(
-        dim,
-        rows("layers.0.feed_forward.w1.weight", dim),
-        _number(params, "n_layers"),
-        heads,
-        _number(params, "n_kv_heads", heads),
-        rows("tok_embeddings.weight", dim),
-        positions,
-        not any("output.weight" in t for t in loaded),
-        rope_theta=_number(params, "rope_theta", 10000.0),
-        norm_eps=_number(params, "norm_eps", 1e-5),
-    )
-
-# %% ../../nbs/40_huggingface.ipynb #762b582e
-META_POSITIONS = 2048  # params.json doesn't say how many; llama2.c's exporter takes so many, too
-
-
-def open_meta(
-    path: str | os.PathLike,
-    positions: int | None = None,  # context length; None: 2048
-    mmap: bool = True,  # such files are always mapped
-) -> Folder:
-    "A Meta checkpoint as a `Folder`. Raises `CheckpointError`."
-    folder = Path(path)
-    params, loaded = read_json(folder / "params.json", error=CheckpointError), load_pickles(folder)
-    try:
-        c, found = (
-            meta_config(params, loaded, META_POSITIONS if positions is None else positions),
-            {},
-        )
-        if c.n_layers * 9 > len(loaded[0]):
-            raise CheckpointError(
-                f"n_layers: expected at most {len(loaded[0]) // 9}, found {c.n_layers}"
-            )
-        for name, layer, theirs, shape in names_of(META, c):
-            joined = Joined([t.pop(theirs) for t in loaded if theirs in t], shape)
-            if not joined.slices or not joined.fits():
-                raise CheckpointError(
-                    f"{theirs}: expected shape {shape}, found"
-                    f" {[tuple(s.shape) for s in joined.slices] or 'no such tensor'}"
-                )
-            found.setdefault(name, []).append(joined)
-        # in the first LLaMA one in each layer
-        rest = [name for t in loaded for name in t if not name.endswith("rope.freqs")]
-        if rest:
-            raise CheckpointError(
-                f"{short(rest[0])}: expected the tensors of a Llama, found this one"
-            )
-    except CheckpointError as e:
-        raise CheckpointError(f"{path}: {e}") from None
-    one = {
-        name: (
-            a[0]
-            if "{}" not in META[name]
-            else np.stack([np.asarray(j) for j in a])
-            if name in NORMS
-            else tuple(a)
-        )
-        for name, a in found.items()
-    }
-    # of LLaMA and Llama 2
-    ids = dict(bos_token_id=1, eos_token_id=2) if c.vocab_size == 32000 else {}
-    return Folder(str(path), c, Weights(**{"wcls": one["token_embedding_table"]} | one), ids)
-
-# %% ../../nbs/40_huggingface.ipynb #ea2ed762
-OTHER_SUFFIXES = {
-    ".gguf",
-    ".ggml",
-    ".safetensors",
-    ".pth",
-    ".pt",
-    ".ckpt",
-    ".onnx",
-    ".json",
-    ".model",
-    ".zip",
-    ".tar",
-    ".gz",
-    ".npz",
-}
-
-
-# is it a llama2.c file?
-def _target(dst: Path, version: int | None, dtype: str | None, group_size: int | None) -> bool:
-    """What a target's name asks for. Raises `ValueError` for a name or an option that can't be
-    honoured.
-    """
-    suffix = dst.suffix.lower()
-    if suffix in OTHER_SUFFIXES:
-        raise ValueError(
-            f"{dst}: expected a name that ends in .bin, for a llama2.c file, or the name of a"
-            f" folder, found the ending {suffix}"
-        )
-    to_file = suffix == ".bin"
-    if version not in (None, 0, 1, 2):
-        raise ValueError(f"version: expected 0, 1 or 2, found {version}")
-    if dtype not in (None, "float32", "float16", "bfloat16"):
-        raise ValueError(f"dtype: expected float32, float16 or bfloat16, found {dtype}")
-    if to_file and dtype not in (None, "float32"):
-        raise ValueError(
-            f"dtype: expected none for a llama2.c file, whose version says it, found {dtype}"
-        )
-    if not to_file and version is not None:
-        raise ValueError(f"version: expected none for a folder, found {version}")
-    if group_size is not None and version != 2:
-        raise ValueError(f"group_size: expected none but for version 2, found {group_size}")
-    return to_file
-
-
-def convert(
-    src: str | os.PathLike,
-    dst: str | os.PathLike,
-    *,
-    version: int | None = None,  # of a llama2.c file: 0, 1, or 2, which is int8; None: 0
-    # of a folder: float32, float16 or bfloat16; None: as in the source
-    dtype: str | None = None,
-    group_size: int | None = None,  # of version 2; None: 64
-    # context length; None: the model's own, of a folder 8192 at most (Meta's: 2048)
-    positions: int | None = None,
-) -> list[Path]:  # what was written
-    """From any of the three formats to a llama2.c file or a folder, with its vocabulary. Raises
-    `CheckpointError`, or `ValueError` for an option that the target's kind can't honour.
-    """
-    dst = Path(dst)
-    to_file = _target(dst, version, dtype, group_size)
-    if os.path.exists(dst) and os.path.exists(src) and os.path.samefile(src, dst):
-        raise CheckpointError(f"{dst}: expected another place than the source, found the same")
-    with open_source(src, positions) as source:
-        c = source.config
-        trained = getattr(source, "trained", None)
-        if positions is None and isinstance(trained, int) and trained > c.seq_len:
-            warnings.warn(
-                f"{src}: max_position_embeddings: {trained} became {c.seq_len}; --positions"
-                f" {trained} keeps it"
-            )
-        try:
-            files = vocabulary_files(src, c.vocab_size, to_file)
-            others = (
-                {dst.parent / name: content for name, content in files.items()} if to_file else {}
-            )
-            for path, content in others.items():
-                if path.exists() and path.read_bytes() != content:
-                    raise CheckpointError(f"{path}: expected no other vocabulary there, found one")
-            if to_file:
-                write_bin(dst, c, source.weights, version or 0, group_size or 64)
-            else:
-                write_folder(
-                    dst,
-                    c,
-                    source.weights,
-                    dtype or getattr(source, "dtype", "float32"),
-                    files,
-                    getattr(source, "ids", LLAMA2C_IDS),
-                )
-            for path, content in others.items():
-                with atomic_write(path) as f:
-                    f.write(content)
-        except CheckpointError as e:
-            raise CheckpointError(f"{src}: {e}") from None
-        except OSError as e:
-            raise CheckpointError(f"{dst}: can't be written: {e.strerror or e}") from None
-    return [dst, *others] if to_file else sorted(p for p in dst.rglob("*") if p.is_file())

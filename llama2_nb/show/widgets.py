@@ -19,7 +19,7 @@ import os
 import struct
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from typing import Callable, Iterable, Iterator
 
@@ -35,8 +35,15 @@ from ..files import read_json
 from ..formats.vocabularies import LIMIT as VOCABULARY_LIMIT, from_json
 from ..ops import softmax
 from ..registry import find_vocabulary, open_vocabulary
-from ..rope import rope_cos_sin, rope_frequencies, rotate
-from ..sampling import Sampler, nucleus, sample_mult, sample_topp, softmax_sequential
+from ..rope import model_frequencies, rope_cos_sin, rope_frequencies, rotate
+from llama2_nb.sampling import (
+    Sampler,
+    SamplingParams,
+    nucleus,
+    sample_mult,
+    sample_topp,
+    softmax_sequential,
+)
 from . import plots
 from ..tokenizer import Tokenizer, TokenizerError
 
@@ -542,10 +549,10 @@ def rope_view(
 def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
     "Move a query and a key through the positions, with or without a constant gap."
     if isinstance(model, (int, np.integer)):
-        frequencies = rope_frequencies(int(model))
+        frequencies = rope_frequencies(int(model), Config.rope_theta)
     else:
         c = open_llama(model).model.config
-        frequencies = rope_frequencies(c.head_size, c.rope_theta, c.rope_scaling)
+        frequencies = model_frequencies(c)
         seq_len = min(seq_len, c.seq_len)
     last = seq_len - 1
     options = [(f"{f:.4g}", float(f)) for f in frequencies]
@@ -744,7 +751,7 @@ def draw_token(
     logits: np.ndarray,  # (vocab_size,)
     temperature: float,
     top_p: float,
-    coin: float,  # in [0, 1)
+    number: float,  # uniform in [0, 1)
 ) -> tuple[np.ndarray, np.ndarray, int]:  # probabilities, ids of the nucleus, the id drawn
     "What the sampler does, with its steps in view; the nucleus begins with the likeliest token."
     order = np.argsort(-logits, kind="stable")
@@ -752,8 +759,8 @@ def draw_token(
         return (np.arange(len(logits)) == order[0]).astype(np.float32), order[:1], int(order[0])
     p = softmax_sequential((logits / np.float32(temperature)).astype(np.float32))
     if not 0 < top_p < 1:
-        return p, order, sample_mult(p, np.float32(coin))
-    return p, nucleus(p, top_p), sample_topp(p, top_p, np.float32(coin))
+        return p, order, sample_mult(p, np.float32(number))
+    return p, nucleus(p, top_p), sample_topp(p, top_p, np.float32(number))
 
 
 def sampling_view(
@@ -761,11 +768,11 @@ def sampling_view(
     labels: list[str],  # of all tokens
     temperature: float,
     top_p: float,
-    coin: float,
+    number: float,  # the random number, in [0, 1)
     n: int = 12,  # bars
 ) -> str:  # HTML
     "Bars of the likeliest tokens, the nucleus, the token drawn, and the formula with its numbers."
-    p, kept, drawn = draw_token(logits, temperature, top_p, coin)
+    p, kept, drawn = draw_token(logits, temperature, top_p, number)
     order, inside = np.argsort(-logits, kind="stable")[:n], set(kept.tolist())
     bars = "".join(
         f'<tr><td style="text-align:right">{_chip(labels[id], chosen=id == drawn)}</td>'
@@ -786,15 +793,15 @@ def sampling_view(
         )
     )
     return (
-        '<table style="border-spacing:6px'
-        f' 0"><tr><th>token</th><th>logit</th><th></th><th>probability</th></tr>{bars}</table><p>{formula}</p><p>{len(kept)}'
-        f" of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f}; the coin {coin:.3f}"
-        f" falls on <b>{_text(labels[drawn])}</b>.</p>"
+        '<table style="border-spacing:6px 0"><tr><th>token</th><th>logit</th><th></th>'
+        f"<th>probability</th></tr>{bars}</table><p>{formula}</p>"
+        f"<p>{len(kept)} of {len(p)} tokens are in the nucleus and hold {p[kept].sum():.3f};"
+        f" the random number {number:.3f} falls on <b>{_text(labels[drawn])}</b>.</p>"
     )
 
 # %% ../../nbs/51_widgets.ipynb #c063932b
 def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a little") -> Panel:
-    "Temperature, top-p and the coin, on the token after a prompt."
+    "Temperature, top-p and the random number, on the token after a prompt."
     llama = open_llama(llama)
     prompt_ids(llama, prompt)  # what can't be opened with is refused
     labels, view, now = token_labels(llama), widgets.HTML(), {}
@@ -802,8 +809,8 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         temperature=widgets.FloatSlider(1.0, min=0, max=2, step=0.05, description="temperature"),
         top_p=widgets.FloatSlider(0.9, min=0, max=1, step=0.01, description="top-p"),
-        coin=widgets.FloatSlider(
-            0.5, min=0, max=0.999, step=0.001, readout_format=".3f", description="coin"
+        number=widgets.FloatSlider(
+            0.5, min=0, max=0.999, step=0.001, readout_format=".3f", description="number"
         ),
     )
     worker = Worker(view)
@@ -814,7 +821,7 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
                 sampling_view(
                     now["logits"],
                     labels,
-                    *(controls[name].value for name in ("temperature", "top_p", "coin")),
+                    *(controls[name].value for name in ("temperature", "top_p", "number")),
                 )
             )
 
@@ -824,7 +831,7 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
         show()
 
     worker.follow(controls["prompt"], lambda _: _once(read))
-    for name in "temperature", "top_p", "coin":
+    for name in "temperature", "top_p", "number":
         controls[name].observe(show, "value")
     worker.start(_once(read))
     worker.wait()
@@ -888,7 +895,7 @@ class Story:
         "Let the sampler go on, to the end of the story or of the positions."
         while not self.full:
             self.probabilities()
-            id = self.sampler.sample(self.logits)
+            id = self.sampler.sample(self.logits, self._fed)
             if id in self.llama.tokenizer.stops:
                 return
             self.put(id)
@@ -969,12 +976,13 @@ def story_stepper(
         paint()
 
     def begin(prompt):
-        now["story"] = Story(llama, prompt, Sampler(1.0, 0.9, seed))
+        now["story"] = Story(llama, prompt, Sampler(SamplingParams(1.0, 0.9, seed)))
         show()
         yield
 
     def write(limit=None):
-        now["story"].sampler.temperature = np.float32(controls["temperature"].value)
+        sampler, temperature = now["story"].sampler, controls["temperature"].value
+        sampler.params = replace(sampler.params, temperature=temperature)
         try:
             yield from _refreshing(islice(now["story"].write(), limit), paint)
         finally:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['linear_backward', 'rmsnorm_backward', 'swiglu_backward', 'softmax_backward', 'cross_entropy', 'rotate_backward',
-           'attention_backward', 'embedding_backward', 'Rows', 'as_weights', 'forward_rows', 'ffn_half_backward',
-           'attention_half_backward', 'check_batch', 'loss_and_grads']
+           'attention_backward', 'embed_backward', 'Rows', 'as_weights', 'forward_rows', 'feed_forward_backward',
+           'self_attention_backward', 'run_blocks_backward', 'check_batch', 'loss_and_grads']
 
 # %% ../../nbs/21_backprop.ipynb #40351cf9
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..checkpoint import Weights
 from ..config import Config, tensor_shapes
 from ..ops import rmsnorm
-from ..rope import rope_cos_sin, rope_frequencies, rotate
+from ..rope import model_frequencies, rope_cos_sin, rotate
 from ..transformer import run_blocks
 
 # %% ../../nbs/21_backprop.ipynb #2ab6a29d
@@ -29,8 +29,8 @@ def linear_backward(
 def rmsnorm_backward(
     x: np.ndarray,  # (N, dim) rows that went in
     weight: np.ndarray,  # (dim,) gain
-    dy: np.ndarray,  # (N, dim) with respect to rmsnorm(x, weight)
-    eps: float = 1e-5,
+    dy: np.ndarray,  # (N, dim) with respect to rmsnorm(x, weight, eps)
+    eps: float,  # floor inside the square root
 ) -> tuple[np.ndarray, np.ndarray]:  # (N, dim) with respect to x, (dim,) with respect to weight
     "The way back through `rmsnorm`."
     r = 1 / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(eps))  # (N, 1)
@@ -66,8 +66,10 @@ def softmax_backward(
 def cross_entropy(
     logits: np.ndarray,  # (N, vocab_size)
     targets: np.ndarray,  # (N,) ids of the tokens that came; −1: does not count
-) -> tuple[float, np.ndarray]:  # mean surprise in nats, and its gradient (N, vocab_size)
-    "Loss and gradient in one step. Raises `ValueError` if no target counts."
+) -> tuple[float, np.ndarray]:  # mean surprisal in nats, and its gradient (N, vocab_size)
+    """The mean negative log-likelihood of the targets, and its gradient. Raises `ValueError` if
+    no target counts.
+    """
     counts, rows = targets >= 0, np.arange(len(targets))
     if not counts.any():
         raise ValueError("targets: expected some that count, found only -1")
@@ -90,35 +92,40 @@ def rotate_backward(
 
 # %% ../../nbs/21_backprop.ipynb #f6627d6e
 def attention_backward(
-    q: np.ndarray,  # (B * T, n_heads, head_size) as in `attention`, for B texts of T tokens
+    q: np.ndarray,  # (B, T, n_heads, head_size) as in `attention`, for B texts of T tokens
     k: np.ndarray,  # (B, n_kv_heads, T, head_size)
     v: np.ndarray,  # (B, n_kv_heads, T, head_size)
     weights: np.ndarray,  # (B, n_heads, T, T) that it gave
-    dout: np.ndarray,  # (B * T, n_heads, head_size) with respect to its output
+    dout: np.ndarray,  # (B, T, n_heads, head_size) with respect to its output
     block: int = 32,  # queries at a time
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # with respect to q, k and v, in their shapes
     "The way back through `attention`."
-    (B, n_kv_heads, T, size), n_heads, scale = k.shape, q.shape[1], np.float32(q.shape[2] ** -0.5)
-    # -1: heads that share
-    q, dout = (x.reshape(B, T, n_kv_heads, -1, size) for x in (q * scale, dout))
+    B, n_kv_heads, T, head_size = k.shape
+    scale = np.float32(head_size**-0.5)
+    shared = (B, T, n_kv_heads, -1, head_size)  # -1: heads that share keys and values
+    scaled, douts = (q * scale).reshape(shared), dout.reshape(shared)
     weights = weights.reshape(B, n_kv_heads, -1, T, T)
-    dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+    dq, dk, dv = np.empty_like(scaled), np.zeros_like(k), np.zeros_like(v)
     for start in range(0, T, block):
         end = min(start + block, T)
-        rows, drows = (
-            x[:, start:end].transpose(0, 2, 3, 1, 4).reshape(B, n_kv_heads, -1, size)
-            for x in (q, dout)
-        )
+        rows = _heads_first(scaled[:, start:end])
+        drows = _heads_first(douts[:, start:end])
         p = weights[..., start:end, :end].reshape(B, n_kv_heads, -1, end)
         dscores = softmax_backward(p, drows @ v[:, :, :end].swapaxes(2, 3))
         dk[:, :, :end] += dscores.swapaxes(2, 3) @ rows
         dv[:, :, :end] += p.swapaxes(2, 3) @ drows
-        dblock = (dscores @ k[:, :, :end]).reshape(B, n_kv_heads, -1, end - start, size)
+        dblock = (dscores @ k[:, :, :end]).reshape(B, n_kv_heads, -1, end - start, head_size)
         dq[:, start:end] = dblock.transpose(0, 3, 1, 2, 4)
-    return (dq * scale).reshape(B * T, n_heads, size), dk, dv
+    return (dq * scale).reshape(q.shape), dk, dv
+
+
+def _heads_first(x: np.ndarray) -> np.ndarray:
+    "(B, n, n_kv_heads, m, head_size) → (B, n_kv_heads, m * n, head_size): rows of one product."
+    B, _, n_kv_heads, _, head_size = x.shape
+    return x.transpose(0, 2, 3, 1, 4).reshape(B, n_kv_heads, -1, head_size)
 
 # %% ../../nbs/21_backprop.ipynb #f379b6f7
-def embedding_backward(
+def embed_backward(
     tokens: np.ndarray,  # (N,) ids that were looked up
     dx: np.ndarray,  # (N, dim) with respect to the rows that they gave
     vocab_size: int,
@@ -133,14 +140,12 @@ def embedding_backward(
 # %% ../../nbs/21_backprop.ipynb #7a2a4358
 class Rows:
     """B rows of T tokens side by side, to `run_blocks` in place of a cache; N = B * T
-    positions, row behind row.
+    positions, row after row.
     """
 
     def __init__(self, config: Config, B: int, T: int):
         self.config, self.B, self.T = config, B, T
-        self.frequencies = rope_frequencies(
-            config.head_size, config.rope_theta, config.rope_scaling
-        )
+        self.frequencies = model_frequencies(config)
 
     def positions(self, n: int) -> np.ndarray:
         "(N,): each row begins at 0."
@@ -149,7 +154,8 @@ class Rows:
     def advance(self, n: int) -> None:
         "Nothing: rows don't grow."
 
-    def append(self, layer: int, k: np.ndarray, v: np.ndarray):  # (N, n_kv_heads, head_size) each
+    # k, v: (N, n_kv_heads, head_size)
+    def append(self, layer: int, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "The keys and values as `attention` takes them: (B, n_kv_heads, T, head_size)."
         return self.split(k), self.split(v)
 
@@ -158,8 +164,8 @@ class Rows:
         return np.ascontiguousarray(x.reshape(self.B, self.T, *x.shape[1:]).swapaxes(1, 2))
 
     def join(self, x: np.ndarray) -> np.ndarray:
-        "(B, heads, T, head_size) → (N, heads * head_size): the way back from `split`."
-        return x.swapaxes(1, 2).reshape(self.B * self.T, -1)
+        "(B, heads, T, head_size) → (N, heads, head_size): the way back from `split`."
+        return x.swapaxes(1, 2).reshape(self.B * self.T, x.shape[1], -1)
 
 # %% ../../nbs/21_backprop.ipynb #9b7c7b52
 def as_weights(w: Weights | dict[str, np.ndarray], config: Config) -> Weights:
@@ -168,9 +174,10 @@ def as_weights(w: Weights | dict[str, np.ndarray], config: Config) -> Weights:
     for name, shape in shapes.items():
         if (found := getattr(named.get(name), "shape", None)) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
-    return Weights(
-        **{"wcls": named["token_embedding_table"]} | {name: named[name] for name in shapes}
-    )
+    tensors = {name: named[name] for name in shapes}
+    if config.shared_classifier:
+        tensors["wcls"] = named["token_embedding_table"]
+    return Weights(**tensors)
 
 # %% ../../nbs/21_backprop.ipynb #47633630
 def forward_rows(
@@ -179,69 +186,104 @@ def forward_rows(
     tokens: np.ndarray,  # (B, T) ids
     trace: dict,  # gets every intermediate value, as from `Transformer.forward`
 ) -> np.ndarray:  # (B * T, vocab_size) logits
-    "B rows of T tokens through the book's forward pass."
+    "B rows of T tokens through the book's forward pass. Raises `ValueError` as `as_weights` does."
+
+    def keep(name: str, value: np.ndarray) -> None:
+        trace.setdefault(name, []).append(value)
+
     w, rows = as_weights(w, config), Rows(config, *tokens.shape)
-    keep = lambda name, value: trace.setdefault(name, []).append(value)
     hidden = run_blocks(w, tokens.reshape(-1), rows, rows.frequencies, keep)
     keep("hidden_out", hidden)  # after the last norm
     return hidden @ w.wcls.T
 
 # %% ../../nbs/21_backprop.ipynb #0da61091
-def ffn_half_backward(
-    dy: np.ndarray,  # (N, dim) with respect to the stream after this half
+def feed_forward_backward(
+    dy: np.ndarray,  # (N, dim) with respect to what `feed_forward` gave
+    x: np.ndarray,  # (N, dim) the stream that it read
     w: Weights,
     layer: int,
+    eps: float,  # of RMSNorm, as in `Config`
     trace: dict,  # of the forward pass
     grads: dict,  # name → array as in `tensor_shapes`; gets this layer's part
-    eps: float,  # of RMSNorm, as in `Config`
-) -> np.ndarray:  # (N, dim) with respect to the stream before it
-    "The way back through `x + ffn_half(x)`."
-    x, gain = trace["after_att"][layer], w.rms_ffn_weight[layer]
+) -> np.ndarray:  # (N, dim) with respect to x
+    "The way back through `feed_forward`."
+    gain = w.rms_ffn_weight[layer]
     h = rmsnorm(x, gain, eps)
     dhidden, grads["w2"][layer] = linear_backward(trace["hidden"][layer], w.w2[layer], dy)
     dgate, dvalue = swiglu_backward(trace["gate"][layer], trace["value"][layer], dhidden)
-    dh, grads["w1"][layer] = linear_backward(h, w.w1[layer], dgate)
+    from_gate, grads["w1"][layer] = linear_backward(h, w.w1[layer], dgate)
     from_value, grads["w3"][layer] = linear_backward(h, w.w3[layer], dvalue)
-    dx, grads["rms_ffn_weight"][layer] = rmsnorm_backward(x, gain, dh + from_value, eps)
-    return dy + dx
+    dx, grads["rms_ffn_weight"][layer] = rmsnorm_backward(x, gain, from_gate + from_value, eps)
+    return dx
 
 # %% ../../nbs/21_backprop.ipynb #6d7bff1b
-def attention_half_backward(
-    dy: np.ndarray,  # (N, dim) with respect to the stream after this half
+def self_attention_backward(
+    dy: np.ndarray,  # (N, dim) with respect to what `self_attention` gave
+    x: np.ndarray,  # (N, dim) the stream that it read
     w: Weights,
     layer: int,
     rows: Rows,
-    cos: np.ndarray,
+    cos: np.ndarray,  # (N, 1, head_size / 2)
     sin: np.ndarray,  # (N, 1, head_size / 2)
     trace: dict,
-    grads: dict,  # as in `ffn_half_backward`
-) -> np.ndarray:  # (N, dim) with respect to the stream before it
-    "The way back through `x + attention_half(x)`."
-    x, gain = (
-        trace["after_ffn"][layer - 1] if layer else trace["embedding"][0],
-        w.rms_att_weight[layer],
-    )
+    grads: dict,  # as in `feed_forward_backward`
+) -> np.ndarray:  # (N, dim) with respect to x
+    "The way back through `self_attention`."
+    gain, eps, N = w.rms_att_weight[layer], rows.config.norm_eps, len(x)
     q, k, v, heads = (trace[name][layer] for name in ("q_turned", "k_turned", "v", "heads"))
-    dheads, grads["wo"][layer] = linear_backward(heads.reshape(len(dy), -1), w.wo[layer], dy)
-    dq, dk, dv = attention_backward(q, rows.split(k), rows.split(v), trace["att"][layer], dheads)
-    dq, dk = (
-        rotate_backward(dq, cos, sin),
-        rotate_backward(rows.join(dk).reshape(k.shape), cos, sin),
+    h = rmsnorm(x, gain, eps)
+    dheads, grads["wo"][layer] = linear_backward(heads.reshape(N, -1), w.wo[layer], dy)
+    by_row = (rows.B, rows.T, *q.shape[1:])  # (B, T, n_heads, head_size)
+    dq, dk, dv = attention_backward(
+        q.reshape(by_row),
+        rows.split(k),
+        rows.split(v),
+        trace["att"][layer],
+        dheads.reshape(by_row),
     )
-    eps = rows.config.norm_eps
-    h, dh = rmsnorm(x, gain, eps), 0
-    for name, d in ("wq", dq), ("wk", dk), ("wv", rows.join(dv)):
-        part, grads[name][layer] = linear_backward(
-            h, getattr(w, name)[layer], d.reshape(len(h), -1)
-        )
-        dh = part + dh
+    dq = rotate_backward(dq.reshape(q.shape), cos, sin)
+    dk = rotate_backward(rows.join(dk), cos, sin)
+    dv = rows.join(dv)
+    from_q, grads["wq"][layer] = linear_backward(h, w.wq[layer], dq.reshape(N, -1))
+    from_k, grads["wk"][layer] = linear_backward(h, w.wk[layer], dk.reshape(N, -1))
+    from_v, grads["wv"][layer] = linear_backward(h, w.wv[layer], dv.reshape(N, -1))
+    dh = from_q + from_k + from_v
     dx, grads["rms_att_weight"][layer] = rmsnorm_backward(x, gain, dh, eps)
-    return dy + dx
+    return dx
+
+# %% ../../nbs/21_backprop.ipynb #bp6b0002
+def run_blocks_backward(
+    dhidden: np.ndarray,  # (N, dim) with respect to what `run_blocks` gave
+    w: Weights,
+    tokens: np.ndarray,  # (N,) ids
+    rows: Rows,
+    frequencies: np.ndarray,  # (head_size / 2,) of RoPE, as on the way forward
+    trace: dict,  # of the forward pass; gets the gradients of the stream, named "d_…"
+    grads: dict,  # as in `feed_forward_backward`
+) -> None:
+    "The way back through `run_blocks`, down to the embedding table."
+    c = rows.config
+    cos, sin = rope_cos_sin(rows.positions(len(tokens)), frequencies)
+    before = trace["embedding"] + trace["after_ffn"]  # the stream that each block reads
+    dx, grads["rms_final_weight"] = rmsnorm_backward(
+        before[-1], w.rms_final_weight, dhidden, c.norm_eps
+    )
+    after_att, after_ffn = [None] * c.n_layers, [None] * c.n_layers
+    for layer in reversed(range(c.n_layers)):
+        after_ffn[layer] = dx
+        x = trace["after_att"][layer]
+        dx = dx + feed_forward_backward(dx, x, w, layer, c.norm_eps, trace, grads)
+        after_att[layer] = dx
+        x = before[layer]
+        dx = dx + self_attention_backward(dx, x, w, layer, rows, cos, sin, trace, grads)
+    grads["token_embedding_table"] = embed_backward(tokens, dx, c.vocab_size)
+    trace.update(d_after_att=after_att, d_after_ffn=after_ffn, d_embedding=[dx])
 
 # %% ../../nbs/21_backprop.ipynb #d96452da
-# (B, T) each, usable as indices
 def check_batch(tokens, targets, c: Config) -> tuple[np.ndarray, np.ndarray]:
-    "Tokens and targets as arrays, if they fit each other and the model. Raises `ValueError`."
+    """Tokens and targets as arrays (B, T), usable as indices, if they fit each other and the
+    model. Raises `ValueError`.
+    """
     tokens, targets = np.asarray(tokens), np.asarray(targets)
     for name, ids, least in ("tokens", tokens, 0), ("targets", targets, -1):
         if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
@@ -261,20 +303,6 @@ def check_batch(tokens, targets, c: Config) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"tokens: expected rows of at most {c.seq_len}, found {tokens.shape[1]}")
     return tokens.astype(np.intp), targets.astype(np.intp)
 
-# %% ../../nbs/21_backprop.ipynb #f767a8b5
-# dx: (N, dim) → (N, dim)
-def _blocks_backward(dx, w: Weights, rows: Rows, values: dict, grads: dict) -> np.ndarray:
-    "From the top of the stream to the bottom; keeps its gradients among the values."
-    cos, sin = rope_cos_sin(rows.positions(0), rows.frequencies)
-    after_att, after_ffn = [], []
-    for layer in reversed(range(rows.config.n_layers)):
-        after_ffn.insert(0, dx)
-        dx = ffn_half_backward(dx, w, layer, values, grads, rows.config.norm_eps)
-        after_att.insert(0, dx)
-        dx = attention_half_backward(dx, w, layer, rows, cos, sin, values, grads)
-    values.update(d_after_att=after_att, d_after_ffn=after_ffn, d_embedding=[dx])
-    return dx
-
 # %% ../../nbs/21_backprop.ipynb #6d7f45e5
 def loss_and_grads(
     # name → array, as `tensor_shapes` says; float32, or float64 for a check
@@ -293,13 +321,10 @@ def loss_and_grads(
     w, values = as_weights(w, config), {}
     logits = forward_rows(w, config, tokens, values)
     loss, dlogits = cross_entropy(logits, targets.reshape(-1))
-    grads = {name: np.empty(shape, logits.dtype) for name, shape in tensor_shapes(config).items()}
     dhidden, dwcls = linear_backward(values["hidden_out"][0], w.wcls, dlogits)
-    dx, grads["rms_final_weight"] = rmsnorm_backward(
-        values["after_ffn"][-1], w.rms_final_weight, dhidden, config.norm_eps
-    )
-    dx = _blocks_backward(dx, w, Rows(config, *tokens.shape), values, grads)
-    grads["token_embedding_table"] = embedding_backward(tokens.reshape(-1), dx, config.vocab_size)
+    grads = {name: np.empty(shape, logits.dtype) for name, shape in tensor_shapes(config).items()}
+    rows = Rows(config, *tokens.shape)
+    run_blocks_backward(dhidden, w, tokens.reshape(-1), rows, rows.frequencies, values, grads)
     if config.shared_classifier:
         grads["token_embedding_table"] += dwcls
     else:

@@ -184,39 +184,39 @@ def pieces(
     facts: dict = {},  # what is decided already
 ) -> Iterator[tuple[str, float]]:  # a piece of text, and the nats of the picks that led to it
     "Tell a pattern piece by piece, every choice by chance."
-    rest, marks, nats = link(parse(pattern), None), "", 0.0
+    rest, marks, surprisal = link(parse(pattern), None), "", 0.0
     while rest:
         node, rest = rest
         if isinstance(node, str):
             text, marks = utter(node, marks)
-            yield text, nats
-            nats = 0.0
+            yield text, surprisal
+            surprisal = 0.0
         elif isinstance(node, Mark):
             marks += node.sign
         else:
             options, follow = step(node, facts)
             option = pick(options, rng)
-            nats -= math.log(options.count(option) / len(options))
+            surprisal -= math.log(options.count(option) / len(options))
             chosen, facts = follow(option)
             rest = link(chosen, rest)
-    yield "", nats
+    yield "", surprisal
 
 
 def draw(pattern: str, rng: random.Random, facts: dict = {}) -> tuple[str, float]:
-    "A whole text, and the nats of all its picks: minus the logarithm of their probability."
-    texts, nats = zip(*pieces(pattern, rng, facts))
-    return "".join(texts), sum(nats)
+    "A whole text, and the surprisal of all its picks in nats: minus the log of their probability."
+    texts, surprisals = zip(*pieces(pattern, rng, facts))
+    return "".join(texts), sum(surprisals)
 
 # %% ../../nbs/20_tales.ipynb #a9c529203
 def derivations(
     text: str,
     pattern: str = "{story}",
-    # the nats of each way to tell `text`, and how many of its characters could be told
+    # the surprisal of each way to tell `text`, and how many of its characters could be told
 ) -> tuple[list[float], int]:
     "All the ways in which `pattern` gives exactly `text`."
     attempts, found, furthest = [(link(parse(pattern), None), 0, "", {}, 0.0)], [], 0
     while attempts:
-        rest, at, marks, facts, nats = attempts.pop()
+        rest, at, marks, facts, surprisal = attempts.pop()
         while rest and isinstance(rest[0], str | Mark):  # what needs no decision
             node, rest = rest
             if isinstance(node, Mark):
@@ -229,24 +229,24 @@ def derivations(
         else:
             furthest = max(furthest, at)
             if rest:
-                attempts += _branch(*rest, at, marks, facts, nats)
+                attempts += _branch(*rest, at, marks, facts, surprisal)
             elif at == len(text):
-                found.append(nats)
+                found.append(surprisal)
     return found, furthest
 
 # %% ../../nbs/20_tales.ipynb #b0c529203
-def _branch(node, rest, at, marks, facts, nats):  # one attempt for each option
+def _branch(node, rest, at, marks, facts, surprisal):  # one attempt for each option
     options, follow = step(node, facts)
     for option, times in Counter(options).items():
         chosen, known = follow(option)
-        yield link(chosen, rest), at, marks, known, nats - math.log(times / len(options))
+        yield link(chosen, rest), at, marks, known, surprisal - math.log(times / len(options))
 
 
 def probability(
-    nats: list[float],  # of each derivation
+    surprisals: list[float],  # of each derivation, in nats
 ) -> float:
     "The probability of a text that can be told in these ways."
-    return sum(math.exp(-n) for n in nats)
+    return sum(math.exp(-surprisal) for surprisal in surprisals)
 
 # %% ../../nbs/20_tales.ipynb #a2e51a7c
 GIRLS = """Lily Mia Anna Emma Rosa Nora Ella Ruby Clara Lucy Sara Zoe Amy Ivy Maya Lena Alice Molly
@@ -1435,13 +1435,13 @@ def entropy(
     n: int = 5000,
     seed: int = 0,
 ) -> tuple[float, float]:  # nats a story, and the standard error of this estimate
-    """The mean surprise of a story's choices: no model can expect less, if each text has one
+    """The mean surprisal of a story's choices: no model can expect less, if each text has one
     derivation.
     """
     rng = random.Random(seed)
-    nats = [draw("{story}", rng)[1] for _ in range(n)]
-    mean = sum(nats) / n
-    return mean, math.sqrt(sum((x - mean) ** 2 for x in nats) / (n - 1) / n)
+    surprisals = [draw("{story}", rng)[1] for _ in range(n)]
+    mean = sum(surprisals) / n
+    return mean, math.sqrt(sum((x - mean) ** 2 for x in surprisals) / (n - 1) / n)
 
 # %% ../../nbs/20_tales.ipynb #0c5b3790
 SHORT = [

@@ -1,21 +1,37 @@
 """Sphinx's settings for the site; tools/make_site.py writes its pages and calls it."""
 
+import sys
 from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 _ini = ConfigParser(delimiters=["="])
 _ini.read(Path(__file__).parents[2] / "settings.ini", encoding="utf-8")
 _cfg = _ini["DEFAULT"]
 
-project, author, copyright, version, release = (
-    _cfg["lib_name"],
-    _cfg["author"],
-    _cfg["copyright"],
-    _cfg["version"],
-    _cfg["version"],
-)
+project = _cfg["lib_name"]
+author = _cfg["author"]
+copyright = _cfg["copyright"]
+version = release = _cfg["version"]
 language = "en"
-extensions = ["myst_nb", "sphinx_design", "sphinx_copybutton", "sphinx.ext.mathjax"]
+extensions = [
+    "myst_nb",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.autodoc",
+    "comments",
+]
+autodoc_typehints = "description"  # beside the meaning of each parameter
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+# the site needs no extra but `docs`: what isn't installed is imitated
+WANTED = "numba", "llvmlite", "matplotlib", "ipywidgets", "threadpoolctl", "dask", "distributed"
+autodoc_mock_imports = [name for name in WANTED if find_spec(name) is None]
 nb_execution_mode = "off"  # what is stored is shown
 myst_enable_extensions = ["dollarmath", "colon_fence", "fieldlist", "deflist"]
 myst_heading_anchors = 3
