@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'Feed', 'GGUF_NAMES', 'PEERS', 'write_random', 'feed_model', 'rates', 'sixteen_rate', 'first_token',
-           'unique_memory', 'run_llama2c', 'in_floats', 'write_gguf', 'feed_llama_cpp', 'feed_torch', 'run_peer',
-           'bench']
+           'unique_memory', 'run_llama2c', 'write_gguf', 'feed_llama_cpp', 'feed_torch', 'run_peer', 'bench']
 
 # %% ../nbs/66_bench.ipynb #cc12ab5d
 import json
@@ -29,6 +28,7 @@ import numpy as np
 from .checkpoint import Checkpoint, write_checkpoint
 from .config import Config, count_parameters, tensor_shapes
 from .core import next_ids, open_checkpoint
+from .matrix import in_float32
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer, find_tokenizer
 from .transformer import Transformer
@@ -101,7 +101,7 @@ def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, flo
 # %% ../nbs/66_bench.ipynb #e4a4bdf1
 def sixteen_rate(model: Transformer, steps: int) -> float:  # tokens a second, of all together
     "How fast sixteen texts grow side by side."
-    caches, greedy = model.new_caches(16), SamplingParams(temperature=0)
+    caches, greedy = model.new_cache(16), SamplingParams(temperature=0)
     samplers = [Sampler(greedy) for _ in range(16)]
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
     began, left = time.perf_counter(), steps
@@ -202,11 +202,6 @@ GGUF_NAMES = dict(
 )
 
 
-def in_floats(m) -> np.ndarray:
-    "A tensor of a checkpoint, int8 or not, as float32."
-    return m if isinstance(m, np.ndarray) else m.dequantize()
-
-
 def write_gguf(path: str | os.PathLike, ckpt: Checkpoint) -> None:
     """The checkpoint for llama.cpp, without a vocabulary; an int8 one as Q8_0 in llama.cpp's
     groups of 32. Needs the package gguf.
@@ -229,9 +224,11 @@ def write_gguf(path: str | os.PathLike, ckpt: Checkpoint) -> None:
         add(value)
 
     def add_tensor(name: str, m) -> None:
-        q8 = {} if isinstance(m, np.ndarray) else dict(raw_dtype=GGMLQuantizationType.Q8_0)
-        tensor = quantize(in_floats(m), GGMLQuantizationType.Q8_0) if q8 else m
-        out.add_tensor(f"{name}.weight", tensor, **q8)
+        tensor, options = in_float32(m), {}
+        if ckpt.header.version == 2 and tensor.ndim == 2:
+            tensor = quantize(tensor, GGMLQuantizationType.Q8_0)
+            options = dict(raw_dtype=GGMLQuantizationType.Q8_0)
+        out.add_tensor(f"{name}.weight", tensor, **options)
 
     for name in tensor_shapes(c):
         m, base = getattr(ckpt.weights, name), GGUF_NAMES[name]
@@ -281,7 +278,7 @@ def feed_torch(path: str | os.PathLike, threads: int) -> Feed:
     with Checkpoint.open(path) as ckpt:
         c, w = (
             ckpt.config,
-            SimpleNamespace(**{name: in_floats(m) for name, m in vars(ckpt.weights).items()}),
+            SimpleNamespace(**{name: in_float32(m) for name, m in vars(ckpt.weights).items()}),
         )
         model = LlamaForCausalLM(
             LlamaConfig(

@@ -1195,7 +1195,9 @@ def cache_explorer(llama: Model, prompt: str = LILY) -> Panel:
         ids, cache = prompt_ids(llama, controls["prompt"].value), llama.model.new_cache()
         llama.model.forward(ids, cache, last_only=True)
         now.update(
-            keys=cache.k[:, :, : len(ids)].swapaxes(1, 2).reshape(c.n_layers, len(ids), c.kv_dim),
+            keys=cache.k[0, :, :, : len(ids)]
+            .swapaxes(1, 2)
+            .reshape(c.n_layers, len(ids), c.kv_dim),
             tokens=[labels[id] for id in ids],
         )
         controls["pos"].max = len(ids)
