@@ -48,7 +48,7 @@ def half_away(x: np.ndarray) -> np.ndarray:  # (...) float32 → (...) whole num
 def quantize(
     x: np.ndarray,  # (..., n) float32, n a multiple of group_size
     group_size: int,
-    round=np.rint,  # halves to even, as PyTorch and so llama2.c's exporter; or `half_away`
+    rounding=np.rint,  # halves to even, as PyTorch and so llama2.c's exporter; or `half_away`
 ) -> tuple[np.ndarray, np.ndarray]:  # (..., n) int8 and (..., n / group_size) float32 scales
     """Q8_0: each group in steps of its largest value / 127. A group of zeros gets zeros and the
     scale 0.
@@ -59,7 +59,7 @@ def quantize(
     steps, s = np.zeros_like(groups), scales[..., None]
     # NaN and infinity stay in the scale
     np.divide(groups, s, out=steps, where=(s > 0) & (s < np.inf))
-    return round(steps).astype(np.int8).reshape(x.shape), scales
+    return rounding(steps).astype(np.int8).reshape(x.shape), scales
 
 # %% ../../nbs/34_int8.ipynb #5547182e
 class CompiledInt8(NamedTuple):
