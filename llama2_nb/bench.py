@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'Feed', 'GGUF_NAMES', 'PEERS', 'write_random', 'feed_model', 'rates', 'sixteen_rate', 'first_token',
-           'unique_memory', 'run_llama2c', 'in_floats', 'write_gguf', 'feed_llama_cpp', 'feed_torch', 'run_peer',
-           'bench']
+           'unique_memory', 'run_llama2c', 'write_gguf', 'feed_llama_cpp', 'feed_torch', 'run_peer', 'bench']
 
 # %% ../nbs/66_bench.ipynb #cc12ab5d
 import json
@@ -16,12 +15,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Callable
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from .checkpoint import Checkpoint
 from .config import Config, count_parameters, tensor_shapes
 from .core import next_ids
 from .formats.llama2c import write_checkpoint
+from .matrix import in_float32
 from .registry import find_vocabulary, open_model
 from .sampling import Sampler, SamplingParams
 from .tokenizer import Tokenizer
@@ -61,19 +62,17 @@ def write_random(path: str | os.PathLike, c: Config) -> None:
     Tokenizer(pieces, [0.0] * len(pieces)).write(Path(path).parent / f"tok{c.vocab_size}.bin")
 
 # %% ../nbs/66_bench.ipynb #e4a4bdf0
-# feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins. feed.write(token, n): n
-# more
-Feed = Callable[..., int]
+# feed(ids, fresh=False) → the likeliest next id; fresh: a new text begins. feed.write(token, n), if
+# it has that: n more
+Feed = Any
 
 
 def feed_model(model: Transformer) -> Feed:
     "A `Feed` of one of our models, with a cache of its own."
-    cache = None
+    cache = model.new_cache()
 
     def feed(ids: list[int], fresh: bool = False) -> int:
-        nonlocal cache
         if fresh:  # the memory stays, as it does in a peer
-            cache = cache or model.new_cache()
             cache.rewind(0)
         return int(model.forward(ids, cache, last_only=True)[-1].argmax())
 
@@ -82,7 +81,8 @@ def feed_model(model: Transformer) -> Feed:
             *_, (token,) = new = next_ids(model, [[token]], cache, [greedy], n)
             n -= len(new)
 
-    greedy, feed.write = Sampler(SamplingParams(temperature=0)), write
+    greedy = Sampler(SamplingParams(temperature=0))
+    setattr(feed, "write", write)
     return feed
 
 
@@ -103,7 +103,7 @@ def rates(feed: Feed, vocab_size: int, steps: int, prompt: int) -> dict[str, flo
 # %% ../nbs/66_bench.ipynb #e4a4bdf1
 def sixteen_rate(model: Transformer, steps: int) -> float:  # tokens a second, of all together
     "How fast sixteen texts grow side by side."
-    caches, greedy = model.new_caches(16), SamplingParams(temperature=0)
+    caches, greedy = model.new_cache(16), SamplingParams(temperature=0)
     samplers = [Sampler(greedy) for _ in range(16)]
     tokens = [int(model.forward([3 + i], caches.add())[-1].argmax()) for i in range(16)]
     began, left = time.perf_counter(), steps
@@ -113,11 +113,13 @@ def sixteen_rate(model: Transformer, steps: int) -> float:  # tokens a second, o
     return 16 * steps / (time.perf_counter() - began)
 
 
-def first_token(path: str | os.PathLike, prompt: int, **options) -> float:  # seconds
+def first_token(
+    path: str | os.PathLike, prompt: int, backend: str = "auto", threads: int | None = None
+) -> float:  # seconds
     "From a closed file to the first token behind a prompt."
     began = time.perf_counter()
     with open_model(path) as ckpt:
-        feed_model(Transformer(ckpt, **options))([3] * prompt, True)
+        feed_model(Transformer(ckpt, backend=backend, threads=threads))([3] * prompt, True)
         return time.perf_counter() - began
 
 
@@ -202,11 +204,6 @@ GGUF_NAMES = dict(
 )
 
 
-def in_floats(m) -> np.ndarray:
-    "A tensor of a checkpoint, int8 or not, as float32."
-    return m if isinstance(m, np.ndarray) else m.dequantize()
-
-
 def write_gguf(path: str | os.PathLike, ckpt: Checkpoint) -> None:
     """The checkpoint for llama.cpp, without a vocabulary; an int8 one as Q8_0 in llama.cpp's
     groups of 32. Needs the package gguf.
@@ -229,9 +226,11 @@ def write_gguf(path: str | os.PathLike, ckpt: Checkpoint) -> None:
         add(value)
 
     def add_tensor(name: str, m) -> None:
-        q8 = {} if isinstance(m, np.ndarray) else dict(raw_dtype=GGMLQuantizationType.Q8_0)
-        tensor = quantize(in_floats(m), GGMLQuantizationType.Q8_0) if q8 else m
-        out.add_tensor(f"{name}.weight", tensor, **q8)
+        tensor, options = in_float32(m), {}
+        if ckpt.header.version == 2 and tensor.ndim == 2:
+            tensor = quantize(tensor, GGMLQuantizationType.Q8_0)
+            options = dict(raw_dtype=GGMLQuantizationType.Q8_0)
+        out.add_tensor(f"{name}.weight", tensor, **options)
 
     for name in tensor_shapes(c):
         m, base = getattr(ckpt.weights, name), GGUF_NAMES[name]
@@ -268,7 +267,7 @@ def feed_llama_cpp(path: str | os.PathLike, threads: int) -> Feed:
             np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (c.vocab_size,)).argmax()
         )
 
-    feed.keep = _silent  # C calls it as long as the model lives
+    setattr(feed, "keep", _silent)  # C calls it as long as the model lives
     return feed
 
 # %% ../nbs/66_bench.ipynb #308bfe12
@@ -281,7 +280,7 @@ def feed_torch(path: str | os.PathLike, threads: int) -> Feed:
     with Checkpoint.open(path) as ckpt:
         c, w = (
             ckpt.config,
-            SimpleNamespace(**{name: in_floats(m) for name, m in vars(ckpt.weights).items()}),
+            SimpleNamespace(**{name: in_float32(m) for name, m in vars(ckpt.weights).items()}),
         )
         model = LlamaForCausalLM(
             LlamaConfig(
@@ -387,22 +386,22 @@ def bench(
     rounds: int = 5,  # medians of so many
     steps: int = 200,  # tokens to generate
     prompt: int = 200,  # tokens of a prompt
-    peers: list[str] = (),  # names of `PEERS`, and paths of llama2.c binaries
+    peers: Sequence[str] = (),  # names of `PEERS`, and paths of llama2.c binaries
 ) -> dict:  # figures, ready for JSON; speeds in tokens a second
     "Measure a checkpoint, and peers with it, in turns. Raises `ValueError` for what can't be."
     for name, value in dict(rounds=rounds, steps=steps, prompt=prompt).items():
         if value < 1:
             raise ValueError(f"{name}: expected a whole number from 1 up, found {value}")
     with open_model(path) as ckpt:  # a file, or a Hugging Face folder
-        c, options = ckpt.config, dict(backend=backend, threads=threads)
-        model, cores = Transformer(ckpt, **options), os.cpu_count() or 1
+        c, cores = ckpt.config, os.cpu_count() or 1
+        model = Transformer(ckpt, backend=backend, threads=threads)
         steps, prompt = min(steps, max(1, c.seq_len - 2)), min(prompt, c.seq_len)
         feed = feed_model(model)
         runs = {
             "ours": lambda: rates(feed, c.vocab_size, steps, prompt),
             "more": lambda: {
                 "sixteen": sixteen_rate(model, min(20, steps)),
-                "first_token_seconds": first_token(path, prompt, **options),
+                "first_token_seconds": first_token(path, prompt, backend, threads),
             },
         }
         if find_spec("numba"):
@@ -410,7 +409,7 @@ def bench(
 
             runs["memory"] = lambda: {"bandwidth": read_bandwidth(min(cores, 8))}
         for peer in peers:
-            runs[peer] = lambda peer=peer: _peer_rates(peer, path, steps, prompt, cores)
+            runs[peer] = partial(_peer_rates, peer, path, steps, prompt, cores)
         rates(feed, c.vocab_size, 1, prompt)  # what is done once isn't counted
         seen = {name: [] for name in runs}
         for _ in range(rounds):

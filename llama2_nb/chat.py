@@ -131,7 +131,7 @@ class Chat:
         self.steps = count_steps(steps, llama.model.config.seq_len)
         params = SamplingParams(temperature, top_p, seed, open_processors(processors))
         self.sampler, self.cache = Sampler(params), llama.model.new_cache()
-        self.template = None
+        self.template: Any = None  # of `formats.templates`
         if template is not None or llama.path.is_dir():
             # chapter 42
             choose_template = on_demand("choose_template")

@@ -7,14 +7,22 @@ __all__ = ['Header', 'Weights', 'slice_weights', 'read_header', 'map_file', 'Che
 
 # %% ../nbs/02_checkpoint.ipynb #09cf1ec5
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 
 import numpy as np
 
-from .config import CheckpointError, Config, parse_header, tensor_shapes
+from llama2_nb.config import (
+    TENSORS,
+    VECTORS,
+    CheckpointError,
+    Config,
+    parse_header,
+    tensor_shapes,
+)
 from .files import open_regular, other_format
+from .matrix import Matrix, as_matrix
 from .registry import on_demand
 
 # %% ../nbs/02_checkpoint.ipynb #ca40de4e
@@ -24,7 +32,7 @@ class Header:
 
     config: Config
     version: int = 0  # later ones are subclasses, in formats/llama2c
-    group_size: int | None = None  # numbers that share a scale; only in version 2
+    group_size: int = 0  # numbers that share a scale; only in version 2
     size = 28  # bytes before the first tensor
 
     def order(self) -> dict[str, tuple[int, ...]]:
@@ -56,25 +64,27 @@ class Header:
         return slice_weights(self, data)
 
 # %% ../nbs/02_checkpoint.ipynb #f96f3164
+_FIELDS = [(name, Matrix) for name in TENSORS if name != "wcls"]
+_Fields = make_dataclass(
+    "_Fields", [*_FIELDS, ("wcls", Matrix, None)], frozen=True, eq=False
+)
+
+
 @dataclass(frozen=True, eq=False)
-class Weights:
-    """Every tensor of a model: read-only float32 arrays, or, of a version 2 file,
-    `Q8` matrices (chapter 34); L = n_layers, a layer's matrices are (rows out,
-    columns in).
+class Weights(_Fields):
+    """Every tensor of a model, under its name in `TENSORS` and of its shape. Weights
+    of norms are arrays, all others are a `Matrix`, or a stack of one for each layer:
+    `w.wq[layer]` is (rows out, columns in). `wcls` is the embedding table itself,
+    unless there is another.
     """
 
-    token_embedding_table: np.ndarray  # (vocab_size, dim)
-    rms_att_weight: np.ndarray  # (L, dim)
-    wq: np.ndarray  # (L, dim, dim)
-    wk: np.ndarray  # (L, kv_dim, dim)
-    wv: np.ndarray  # (L, kv_dim, dim)
-    wo: np.ndarray  # (L, dim, dim)
-    rms_ffn_weight: np.ndarray  # (L, dim)
-    w1: np.ndarray  # (L, hidden_dim, dim)
-    w2: np.ndarray  # (L, dim, hidden_dim)
-    w3: np.ndarray  # (L, hidden_dim, dim)
-    rms_final_weight: np.ndarray  # (dim,)
-    wcls: np.ndarray  # (vocab_size, dim); token_embedding_table itself if shared
+    def __post_init__(self):
+        shared = self.wcls is None or self.wcls is self.token_embedding_table
+        for name in TENSORS:
+            if name not in VECTORS:
+                object.__setattr__(self, name, as_matrix(getattr(self, name)))
+        if shared:
+            object.__setattr__(self, "wcls", self.token_embedding_table)
 
 # %% ../nbs/02_checkpoint.ipynb #5ed1d615
 # data: all bytes of a file, or a memory map of it
@@ -85,7 +95,7 @@ def slice_weights(header: Header, data) -> Weights:
         if not name.startswith("freq_cis"):
             view = np.frombuffer(data, "<f4", prod(shape), start)
             views[name] = view.reshape(shape)
-    return Weights(**{"wcls": views["token_embedding_table"]} | views)
+    return Weights(**views)
 
 # %% ../nbs/02_checkpoint.ipynb #d7635a04
 def read_header(start: bytes) -> Header:  # the first 256 bytes of a file

@@ -1046,12 +1046,12 @@ def quantize(
         print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
 
 # %% ../nbs/47_cli.ipynb #c9trn002
-def _whole(help: str, *names: str):
-    return Annotated[int, typer.Option(*names, help=help)]
+def _whole(text: str, *names: str):
+    return Annotated[int, typer.Option(*names, help=text)]
 
 
-def _real(help: str, *names: str):
-    return Annotated[float, typer.Option(*names, help=help)]
+def _real(text: str, *names: str):
+    return Annotated[float, typer.Option(*names, help=text)]
 
 
 FolderOption = Annotated[

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Iterable, Iterator
 
 import numpy as np
 
+from .attention import KVCache
 from .config import CheckpointError, embedded_model
 from llama2_nb.registry import (
     find_vocabulary,
@@ -169,13 +170,13 @@ def compiled_sampler(model: Transformer, samplers: list[Sampler]):
     for each in samplers:
         if type(each) is not Sampler or each.params.processors:
             return None
-    return model.kernels
+    return model.compiled
 
 
 def choose(
     model: Transformer,
     logits: np.ndarray,  # (vocab_size,), of the next token
-    cache,
+    cache: KVCache,
     sampler: Sampler,
     ids: list[int],  # the text so far
 ) -> int:
@@ -189,9 +190,8 @@ def choose(
 def next_ids(
     model: Transformer,
     texts: list[list[int]],  # the ids of each so far; the last one is not fed yet
-    # of one text; or `KVCaches`, and a sampler for each
-    cache,
-    samplers: list[Sampler],
+    cache: KVCache,
+    samplers: list[Sampler],  # one for each text
     most: int,  # how many steps are wanted at most
     stops=frozenset(),  # ids after which nothing is wanted, of no text
     # at least one step: an id for each text; all but the last are fed
@@ -251,7 +251,7 @@ def write_many(
     # writing: (i, text)
     waiting, caches, writing = (
         list(enumerate(prompts))[::-1],
-        model.new_caches(batch),
+        model.new_cache(batch),
         [],
     )
     while waiting or writing:

@@ -20,9 +20,9 @@ from tempfile import mkdtemp
 from typing import BinaryIO, Iterator
 
 try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
+    import fcntl
 except ImportError:
-    LOCK_EX = LOCK_NB = flock = None  # Windows
+    fcntl = None  # type: ignore[assignment]  # Windows
 
 # %% ../nbs/65_files.ipynb #65f00007
 def short(
@@ -191,13 +191,13 @@ def real_path(path: str | os.PathLike) -> Path:
 
 def remove_abandoned(path: Path) -> None:
     "Delete the parts that killed writers of `path` have left."
-    if flock is None:
+    if fcntl is None:
         return  # Windows can't tell the dead from the living
     for part in path.parent.glob(f"{escape(path.name)}.????????{PART}"):
         with suppress(OSError):  # a lock that a living writer holds, or a link
             folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                flock(folder, LOCK_EX | LOCK_NB)
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 rmtree(part)
             finally:
                 os.close(folder)
@@ -207,12 +207,12 @@ def new_part(path: Path) -> tuple[Path, int | None]:
     "An empty folder beside `path`, and what holds the lock on it, if there are locks."
     while True:
         part = Path(mkdtemp(PART, f"{path.name}.", path.parent))
-        if flock is None:
+        if fcntl is None:
             return part, None
         with suppress(FileNotFoundError):
             lock = os.open(part, os.O_RDONLY)
             with suppress(OSError):  # not every network folder has locks
-                flock(lock, LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             if part.exists():
                 return part, lock
             os.close(lock)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PART', 'START', 'SETTINGS', 'ADDRESS', 'LIMIT', 'prompt_seed', 'files_of', 'stamp', 'fingerprint', 'Job',
-           'open_model', 'load', 'load_job', 'check_names', 'new_job', 'was_cut', 'write_texts', 'Task', 'write_batch',
-           'to_line', 'Ledger', 'ctrl_c_held_back', 'scheduler_address', 'open_client', 'check_workers', 'outcome',
-           'run_batches', 'in_order', 'stream_many', 'read_records', 'generate_many', 'plain_text', 'read_text',
-           'read_prompts']
+           'open_model', 'load', 'load_job', 'check_names', 'whole_path', 'new_job', 'was_cut', 'write_texts', 'Task',
+           'write_batch', 'to_line', 'Ledger', 'ctrl_c_held_back', 'scheduler_address', 'open_client', 'check_workers',
+           'outcome', 'run_batches', 'in_order', 'stream_many', 'read_records', 'generate_many', 'plain_text',
+           'read_text', 'read_prompts']
 
 # %% ../nbs/37_scale.ipynb #16000004
 import hashlib
@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +28,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import __version__
 from .core import Llama, check_prompts, decode_stream
@@ -177,6 +177,13 @@ def check_names(processors: Iterable[str]) -> tuple[str, ...]:
     return kept
 
 
+def whole_path(name: str | os.PathLike | None) -> str | None:
+    "The absolute path of a file that is there; any other name as it is."
+    if name is None:
+        return None
+    return os.path.abspath(name) if os.path.exists(name) else str(name)
+
+
 def new_job(
     model: str | os.PathLike | None = None,
     tokenizer: str | os.PathLike | None = None,
@@ -197,9 +204,7 @@ def new_job(
     params = SamplingParams(temperature, top_p, seed, open_processors(processors))
     if backend == "auto":
         backend = "numba" if find_spec("numba") else "numpy"
-    model, tokenizer = (
-        os.path.abspath(p) if p is not None and os.path.exists(p) else p for p in (model, tokenizer)
-    )
+    model, tokenizer = whole_path(model), whole_path(tokenizer)
     # looks at the files, and compiles nothing
     llama, files = open_model(model, tokenizer, "numpy", positions)
     choose_backend(backend, llama.model.config)
@@ -238,7 +243,9 @@ def write_texts(
     """The records, each with its text and whether it was cut, or with the sentence that says
     why it has none.
     """
-    options = dict(steps=steps, temperature=temperature, top_p=top_p, processors=processors)
+    options: dict[str, Any] = dict(
+        steps=steps, temperature=temperature, top_p=top_p, processors=processors
+    )
     prompts, seeds = [r["prompt"] for r in records], [r["seed"] for r in records]
     try:
         if llama.model.backend == "numba":
@@ -304,7 +311,7 @@ SETTINGS = dict(
 )
 
 
-def to_line(record: dict) -> bytes:
+def to_line(record: object) -> bytes:
     "JSON in UTF-8; what UTF-8 can't hold, half a surrogate pair, as an escape."
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
@@ -315,8 +322,9 @@ class Ledger:
     """
 
     def __init__(self, path: str | os.PathLike):
-        # settings: None in a new file; done: indices
-        self.path, self.settings, self.done = path, None, set()
+        # settings: empty in a new file; done: indices
+        self.path, self.done = path, set()
+        self.settings: dict = {}
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f"{path}: expected a file, found a directory, pipe or device")
         try:
@@ -384,7 +392,8 @@ class Ledger:
                 raise ValueError(f"{where}, found no {name}")
             if value is None:
                 continue
-            if type(value) is not kind or kind is int and not 0 <= value <= MASK64:
+            too_large = isinstance(value, int) and not 0 <= value <= MASK64
+            if type(value) is not kind or too_large:
                 raise ValueError(f"{where}, found {name} {value!r:.40}")
         return settings
 
@@ -474,7 +483,9 @@ def _connect(client: str | os.PathLike):  # → a `distributed.Client`
 
     address = scheduler_address(client)
     try:
-        scheme, host, port = ADDRESS.fullmatch(address).groups()
+        found = ADDRESS.fullmatch(address)
+        assert found  # or `scheduler_address` had refused it
+        scheme, host, port = found.groups()
         if scheme == "tls://" and not distributed.Security().get_connection_args("client").get(
             "ssl_context"
         ):
@@ -683,7 +694,8 @@ def stream_many(
         raise ValueError(f"batch_size: expected a whole number from 1 up, found {batch_size}")
     if isinstance(client, (str, os.PathLike)):
         scheduler_address(client)
-    ledger, todo = None, range(len(prompts))
+    ledger: Ledger | None = None
+    todo: Sequence[int] = range(len(prompts))
     if out is not None:
         ledger = Ledger(out)
         try:
@@ -806,10 +818,8 @@ def read_text(
     """What a file of text holds, as `plain_text`. Raises `ValueError` for what can't be read,
     or is longer.
     """
-    name, utf8 = (
-        "standard input" if path == "-" else path,
-        dict(encoding="utf-8", errors="surrogateescape", newline="\n"),
-    )
+    name = "standard input" if path == "-" else path
+    utf8: dict[str, Any] = dict(encoding="utf-8", errors="surrogateescape", newline="\n")
     try:
         if path != "-":
             with open(path, **utf8) as f:

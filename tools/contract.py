@@ -18,6 +18,7 @@ import numpy as np
 from llama2_nb import checkpoint, tokenizer, transformer
 from llama2_nb.config import CheckpointError
 from llama2_nb.sampling import Sampler, SamplingParams
+from llama2_nb.storage import int8
 from llama2_nb.tokenizer import TokenizerError
 
 OTHER_FORMATS = re.compile(
@@ -186,8 +187,8 @@ def refusal(path, e: Exception) -> str:
 
 
 def bytes_of(tensor) -> np.ndarray:  # as the file has them
-    "A float32 array, or the int8 and scales of each matrix of a `Q8`."
-    if not hasattr(tensor, "q"):
+    "A float32 array, or the int8 and scales of each matrix of an `Int8`."
+    if not isinstance(tensor, int8.Int8):
         return np.ascontiguousarray(tensor).view(np.uint8).ravel()
     layers = zip(tensor.q, tensor.scales) if tensor.q.ndim == 3 else [(tensor.q, tensor.scales)]
     return np.concatenate(

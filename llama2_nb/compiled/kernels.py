@@ -7,14 +7,13 @@ __all__ = ['OPTIONS', 'inner', 'F', 'SIDE', 'tile_4x1', 'tile_few', 'tile_square
            'tile_64', 'INT32_TERMS', 'strip_64', 'strip_32', 'strip_8', 'ASKERS', 'GONE', 'WORDS', 'tile_score',
            'tile_scores', 'strict', 'READY', 'CLAIMED', 'PATIENCE', 'LATE', 'PRECEDENCE', 'TAKEN', 'CALLER', 'REFUSED',
            'SERVED', 'HERE', 'MISSING', 'NONE', 'TEAM', 'TEAM_PARAMETERS', 'CACHE', 'KNOWN', 'is_whole', 'CheckedFiles',
-           'CheckedCache', 'compiled', 'exp32', 'tile', 'product', 'Int8', 'quantize_row', 'tile_int8', 'dot_any',
-           'dot_floats', 'product_int8', 'Scattered', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times', 'embed',
-           'norm', 'turn', 'in_order', 'softmax', 'strip', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors',
-           'Scratch', 'new_scratch', 'ask', 'soon', 'look_ahead', 'attend_head', 'add', 'gate_values', 'begin',
-           'forward_share', 'find_best', 'throw', 'probabilities', 'sort', 'find_nucleus', 'walk', 'walk_nucleus',
-           'choose', 'choose_share', 'is_called', 'serve', 'take_team', 'claim', 'call', 'take_steps', 'lead', 'Team',
-           'count_threads', 'as_argument', 'check_params', 'Kernels', 'tiny_weights', 'warm_up', 'add_up',
-           'read_bandwidth']
+           'CheckedCache', 'compiled', 'exp32', 'tile', 'product', 'quantize_row', 'tile_int8', 'dot_any', 'dot_floats',
+           'product_int8', 'widened', 'pair_up', 'in_one_piece', 'layer', 'times', 'embed', 'norm', 'turn', 'in_order',
+           'softmax', 'strip', 'mix', 'fetch_add', 'fetch', 'swap_if', 'barrier', 'Tensors', 'Scratch', 'new_scratch',
+           'ask', 'soon', 'look_ahead', 'attend_head', 'add', 'gate_values', 'begin', 'forward_share', 'find_best',
+           'throw', 'probabilities', 'sort', 'find_nucleus', 'walk', 'walk_nucleus', 'choose', 'choose_share',
+           'is_called', 'serve', 'take_team', 'claim', 'call', 'take_steps', 'lead', 'Team', 'count_threads',
+           'check_params', 'Kernels', 'Backend', 'tiny_weights', 'warm_up', 'add_up', 'read_bandwidth']
 
 # %% ../../nbs/31_compiled.ipynb #6a02cb83
 import atexit
@@ -45,12 +44,14 @@ from numba.core.caching import (
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 
-from ..attention import KVCache, KVCaches
+from ..attention import KVCache
 from ..checkpoint import Weights
+from ..config import TENSORS, Config, count_parameters, tensor_shapes
 from ..files import atomic_write
-from ..config import Config, count_parameters, tensor_shapes
+from ..matrix import Scattered, compiled as compiled_tensor
 from ..rope import model_frequencies
 from ..sampling import Sampler, SamplingParams
+from ..storage.int8 import CompiledInt8 as Int8
 
 # %% ../../nbs/31_compiled.ipynb #c0de5a01
 # kinds of lines that stderr has had, or, outside of `warm_up`, shall not have
@@ -375,15 +376,6 @@ def product(out, w, x, start, stop):
                 tile_square(out, w, x, r, 1, stop - 1, c, N - 1)
 
 # %% ../../nbs/31_compiled.ipynb #23b6cd61
-class Int8(NamedTuple):
-    "Weights of `34_int8`, as an argument of a compiled function."
-
-    q: np.ndarray  # (L, rows, columns) or (rows, columns) int8
-    scales: np.ndarray  # (L, groups) or (groups,) float32
-    group: int  # so many weights share a scale
-    whole: bool  # groups end where rows end, and x becomes int8, too
-
-
 @inner
 def quantize_row(q, scales, x, group):
     "As `quantize` of `34_int8`, halves away from zero; a NaN makes its scale NaN."
@@ -562,14 +554,6 @@ def product_int8(out, w, x, start, stop, xq, x_scales):
                     tile_32(out, q, scales, xq, x_scales, r, 1, stop - 1, c, N - 1)
 
 # %% ../../nbs/31_compiled.ipynb #85f98104
-class Scattered(NamedTuple):
-    "A matrix for each layer of a Hugging Face folder, as an argument of a compiled function."
-
-    address: np.ndarray  # (L,) int64
-    # the first of them: (rows, columns) float32, or the bits of bfloat16 or float16
-    like: np.ndarray
-
-
 @intrinsic
 def _pointer(typingctx, address):
     def codegen(context, b, sig, args):
@@ -1454,33 +1438,6 @@ def count_threads(threads: int | None, c: Config) -> int:
         raise ValueError(f"threads: expected a whole number from 1 to 256, found {threads}")
     return int(threads)
 
-# %% ../../nbs/31_compiled.ipynb #96cd2539
-def as_argument(
-    m,  # an array, a `Q8` of chapter 34, or a `Matrix`, or some, of chapter 40
-) -> np.ndarray | Int8 | Scattered:
-    "What compiled code takes for `m`."
-    if isinstance(m, np.ndarray):
-        return m
-    if isinstance(m, tuple):
-        layers = [as_argument(matrix) for matrix in m]
-        if len({a.dtype for a in layers}) > 1:
-            raise ValueError(
-                "weights: expected one type for all layers with numba, found several"
-                " (backend='numpy' can do it)"
-            )
-        return Scattered(np.array([a.ctypes.data for a in layers], np.int64), layers[0])
-    if hasattr(m, "bits"):
-        if not m.bits.flags.aligned:
-            raise ValueError(
-                "weights: expected tensors at multiples of their size with numba, found others"
-                " (backend='numpy' can do it)"
-            )
-        return m.bits.view(np.int16) if m.bits.dtype == np.float16 else m.bits
-    scales = m.scales if m.scales.flags.aligned else m.scales.copy()  # after a group of odd size
-    return Int8(
-        m.q, scales, m.group_size, m.activations == "int8" and m.shape[-1] % m.group_size == 0
-    )
-
 # %% ../../nbs/31_compiled.ipynb #96cd253a
 # settings that the compiled sampler obeys; the seed is where its state began
 KNOWN = {"temperature", "top_p", "seed"}
@@ -1508,9 +1465,7 @@ class Kernels:
     # None: by the size
     def __init__(self, config: Config, weights: Weights, threads: int | None = None):
         self.config, self.threads = config, count_threads(threads, config)
-        self._weights = Tensors(
-            *(as_argument(getattr(weights, name)) for name in (*tensor_shapes(config), "wcls")[:12])
-        )
+        self._weights = Tensors(*(compiled_tensor(getattr(weights, name)) for name in TENSORS))
         # addresses alone would keep no memory; rows → seconds a step
         self._kept, self._pace, wq = weights, {}, self._weights.wq
         self._int8 = isinstance(wq, Int8)
@@ -1520,7 +1475,7 @@ class Kernels:
         )
 
     # of forward_share; the cache remembers them
-    def _arguments(self, cache: KVCache | KVCaches, N: int, n: int) -> tuple:
+    def _arguments(self, cache: KVCache, N: int, n: int) -> tuple:
         owner, process, arguments = vars(cache).get("compiled", (None, None, None))
         if (
             owner is not self
@@ -1529,22 +1484,20 @@ class Kernels:
             or len(arguments[-1].logits) < n
         ):
             s = new_scratch(self.config, self.threads, N, n, self._int8)
-            if isinstance(cache, KVCaches):
-                s.session[:], k, v = np.arange(N), cache.k, cache.v
-            else:
-                k, v = cache.k[None], cache.v[None]
-            arguments = self._weights, k, v, self._frequencies, s
+            arguments = self._weights, cache.k, cache.v, self._frequencies, s
             cache.compiled = self, os.getpid(), arguments
+        s = arguments[-1]
+        s.session[:] = np.arange(len(s.session)) if len(cache) > 1 else 0
         return arguments
 
     # logits of the last n tokens
-    def _run(self, tokens: np.ndarray, cache: KVCache | KVCaches, n: int) -> np.ndarray:
-        N, many = len(tokens), isinstance(cache, KVCaches)
-        arguments, steps = self._arguments(cache, N, n), 1 if many else N
+    def _run(self, tokens: np.ndarray, cache: KVCache, n: int) -> np.ndarray:
+        N = len(tokens)
+        arguments = self._arguments(cache, N, n)
         s = arguments[-1]
-        s.size[:], s.tokens[:N], s.pos[:N] = (N, n, 0), tokens, cache.positions(steps)
+        s.size[:], s.tokens[:N], s.pos[:N] = (N, n, 0), tokens, cache.positions(N)
         self._lead(arguments)
-        cache.advance(steps)
+        cache.advance(N)
         return s.logits[:n].copy()
 
     # stops and ids; the team's work, or alone
@@ -1553,19 +1506,17 @@ class Kernels:
             return TEAM.forward(self.threads, arguments, *wanted)
         return lead(1, False, 0, *arguments, *(wanted or NONE))
 
-    def forward(
-        self, tokens: np.ndarray, cache: KVCache | KVCaches, last_only: bool = False
-    ) -> np.ndarray:
+    def forward(self, tokens: np.ndarray, cache: KVCache, last_only: bool = False) -> np.ndarray:
         "As `Transformer.forward`, for at least one token; they have been checked."
         rows = max(16, CACHE // self.config.hidden_dim)
-        if len(tokens) <= rows or isinstance(cache, KVCaches):
+        if len(tokens) <= rows or len(cache) > 1:
             return self._run(tokens, cache, 1 if last_only else len(tokens))
         parts = np.array_split(tokens, -(-len(tokens) // rows))
         logits = [self._run(part, cache, 1 if last_only else len(part)) for part in parts]
         return logits[-1] if last_only else np.concatenate(logits)
 
     # (vocab_size,), just computed
-    def choose(self, logits: np.ndarray, cache: KVCache | KVCaches, sampler: Sampler) -> int:
+    def choose(self, logits: np.ndarray, cache: KVCache, sampler: Sampler) -> int:
         """`sampler.sample(logits)` in the memory of a session. Raises `ValueError` if they are
         not numbers.
         """
@@ -1582,7 +1533,7 @@ class Kernels:
     def write(
         self,
         tokens: list[int],
-        cache: KVCache | KVCaches,
+        cache: KVCache,
         samplers: list[Sampler],
         most: int,
         stops=frozenset(),
@@ -1602,7 +1553,7 @@ class Kernels:
             np.zeros((min(most, cache.room, steps), N), np.int64),
             time.perf_counter(),
         )
-        s.size[:], s.tokens[:N], s.pos[:N] = (N, N, 1), tokens, cache.pos
+        s.size[:], s.tokens[:N], s.pos[:N] = (N, N, 1), tokens, cache.positions(N)
         s.how[:N], s.coin[:N] = (
             [(each.temperature, each.top_p) for each in params],
             [each.state for each in samplers],
@@ -1614,11 +1565,23 @@ class Kernels:
         # what was written before is whole; the next call meets the same logits
         if (ids[done - 1] < 0).any() and done > 1:
             done -= 1
-        cache.pos = cache.pos + done
+        cache.lengths[: len(cache)] += done
         # says what is wrong
         for row in np.flatnonzero(ids[done - 1] < 0):
             samplers[row].sample(s.logits[row])
         return ids[:done]
+
+
+class Backend(Kernels):
+    "For `Transformer`, which advances the cache itself."
+
+    def forward(self, tokens: np.ndarray, cache: KVCache, last_only: bool = False) -> np.ndarray:
+        "As `Kernels.forward`, and the cache's lengths stay."
+        lengths = cache.lengths.copy()
+        try:
+            return super().forward(tokens, cache, last_only)
+        finally:
+            cache.lengths[:] = lengths
 
 # %% ../../nbs/31_compiled.ipynb #96cd253b
 _WARM = set()  # the kinds of weights for which all is compiled
@@ -1661,7 +1624,7 @@ def warm_up(kind: str = "stack") -> None:  # as for `tiny_weights`
     if kind in _WARM:
         return
     c = Config(2, 1, 2, 1, 1, 1, 1)
-    w, cache, s = tiny_weights(c, kind), KVCaches(c, 1), new_scratch(c, 1, 1, 1, kind == "int8")
+    w, cache, s = tiny_weights(c, kind), KVCache(c, 1), new_scratch(c, 1, 1, 1, kind == "int8")
     arguments = w, cache.k, cache.v, np.ones(1, np.float32), s
     _told.discard("compiling")
     try:

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'TABLE_LIMIT', 'POSITIONS', 'NEUTRAL', 'HARMLESS', 'READ', 'ROPE_KINDS', 'LLAMA2C_IDS', 'HUGGING_FACE',
-           'read_table', 'parse_tensors', 'map_tensors', 'to_float32', 'to_bfloat16', 'halves_from_pairs',
-           'pairs_from_halves', 'number', 'parse_config', 'write_config', 'names_of', 'gather', 'as_dtype',
-           'write_tensors', 'write_folder', 'Matrix', 'Turned', 'read_tensors', 'own_classifier', 'pick_weights',
-           'Folder', 'write_bin']
+           'read_table', 'parse_tensors', 'map_tensors', 'number', 'parse_config', 'write_config', 'names_of', 'gather',
+           'blocks', 'floats', 'as_dtype', 'write_tensors', 'write_folder', 'read_tensors', 'own_classifier',
+           'pick_weights', 'Folder', 'write_bin']
 
 # %% ../../nbs/40_huggingface.ipynb #09b1eebc
 import json
@@ -23,8 +22,9 @@ from typing import Callable, Iterator
 
 import numpy as np
 
+from .. import matrix
 from ..checkpoint import Header, Weights
-from ..config import CheckpointError, Config, tensor_shapes
+from ..config import VECTORS, CheckpointError, Config, tensor_shapes
 from llama2_nb.files import (
     SAFETENSORS,
     atomic_folder,
@@ -34,17 +34,9 @@ from llama2_nb.files import (
     read_json,
     short,
 )
-from llama2_nb.formats.llama2c import (
-    BLOCK,
-    NORMS,
-    blocks,
-    check_plain,
-    fit_group_size,
-    make_header,
-    write_weights,
-)
+from .llama2c import check_plain, fit_group_size, make_header, write_weights
 from ..rope import RopeScaling
-from ..transformer import linear
+from ..storage.half import Half, halves_from_pairs, to_bfloat16, to_float32
 
 # %% ../../nbs/40_huggingface.ipynb #732bca6d
 # NumPy has no bfloat16; its bits come as whole numbers
@@ -141,36 +133,6 @@ def map_tensors(
             raise CheckpointError(f"{path}: {e}") from None
         except (OSError, ValueError, MemoryError) as e:
             raise CheckpointError(f"{path}: can't be read: {e}") from None
-
-# %% ../../nbs/40_huggingface.ipynb #c1b1f867
-def to_float32(bits: np.ndarray) -> np.ndarray:  # float32, float16, or uint16: the bits of bfloat16
-    "The same numbers, exactly."
-    if bits.dtype == np.uint16:
-        return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return bits.astype(np.float32, copy=False)
-
-
-def to_bfloat16(x: np.ndarray) -> np.ndarray:  # float32 → uint16
-    "The upper half, rounded to the nearest, halves to even. NaN stays NaN."
-    bits = x.view(np.uint32)
-    even = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = (bits + np.uint32(0x7FFF) + even) >> np.uint32(16)
-    return np.where(np.isnan(x), (bits >> np.uint32(16)) | np.uint32(0x40), rounded).astype(
-        np.uint16
-    )
-
-# %% ../../nbs/40_huggingface.ipynb #6f56791e
-# (heads * head_size, ...) → the same shape
-def halves_from_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
-    """The rows of each head as Hugging Face has them: the first numbers of all pairs, then the
-    second ones.
-    """
-    return rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
-
-
-def pairs_from_halves(rows: np.ndarray, heads: int) -> np.ndarray:
-    "And back: each number of the upper half, with its partner from the lower."
-    return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 # %% ../../nbs/40_huggingface.ipynb #282c0a3b
 POSITIONS = 8192  # context length of a folder's model, unless told otherwise
@@ -462,7 +424,7 @@ def gather(
     style: dict[str, str], c: Config, tensor: Callable[[str, str, tuple[int, ...]], object]
 ) -> Weights:
     """Weights of what `tensor` gives for our name, their name and the shape: norms in one array,
-    matrices in a tuple for the layers.
+    matrices in a `Stack` for the layers.
     """
     found = {}
     for name, _, theirs, shape in names_of(style, c):
@@ -471,9 +433,26 @@ def gather(
         if "{}" not in style[name]:
             found[name] = layers[0]
         else:
-            found[name] = np.stack(layers) if name in NORMS else tuple(layers)
-    found.setdefault("wcls", found["token_embedding_table"])
+            found[name] = np.stack(layers) if name in VECTORS else matrix.Stack(tuple(layers))
     return Weights(**found)
+
+# %% ../../nbs/40_huggingface.ipynb #23456cca
+def blocks(
+    w: Weights,
+    name: str,
+    layer: int | None,  # None: all of them
+    c: Config,
+) -> Iterator[np.ndarray]:  # yields float32
+    """A tensor of weights of any kind, or one layer of it, in llama2.c's order: whole heads of
+    rows at a time.
+    """
+    tensor = getattr(w, name)
+    return matrix.blocks(tensor if layer is None else tensor[layer], c.head_size)
+
+
+def floats(w: Weights, name: str, layer: int | None, c: Config) -> np.ndarray:
+    "The same in one piece."
+    return np.concatenate(list(blocks(w, name, layer, c)))
 
 # %% ../../nbs/40_huggingface.ipynb #0b753aed
 # float32 → what a file of that dtype holds
@@ -530,60 +509,6 @@ def write_folder(
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
 
-# %% ../../nbs/40_huggingface.ipynb #84174b4a
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    "A matrix as it lies in a folder's file. `np.asarray` gives what llama2.c would store."
-
-    bits: np.ndarray  # (rows, columns) float32, float16, or uint16 for bfloat16
-    heads: int = 0  # of q_proj and k_proj: their heads, which are in halves; of others 0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        "Rows and columns."
-        return self.bits.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        "As the file has it."
-        return self.bits.dtype
-
-    @property
-    def nbytes(self) -> int:
-        "Bytes in the file."
-        return self.bits.nbytes
-
-    @property
-    def T(self) -> "Turned":
-        "What may stand on the right of `x @`."
-        return Turned(self)
-
-    def __getitem__(self, rows):
-        return to_float32(self.bits[rows])  # of the embedding table
-
-    def part(self, i: int, j: int) -> np.ndarray:  # (j − i, columns) float32
-        "Rows i to j, whole heads, in our order."
-        a = to_float32(self.bits[i:j])
-        return pairs_from_halves(a, (j - i) * self.heads // len(self.bits)) if self.heads else a
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self.part(0, len(self.bits))
-
-# %% ../../nbs/40_huggingface.ipynb #c0f3f8f8
-@dataclass(frozen=True, eq=False)
-class Turned:
-    "`m.T`: what may stand on the right of `x @`."
-
-    m: Matrix
-    __array_ufunc__ = None  # NumPy leaves `x @ m.T` to the method below
-
-    def __rmatmul__(self, x: np.ndarray) -> np.ndarray:  # (T, columns) float32 → (T, rows) float32
-        bits, (rows, columns) = self.m.bits, self.m.shape
-        out, step = np.empty((len(x), rows), np.float32), max(1, BLOCK // columns)
-        for i in range(0, rows, step):
-            out[:, i : i + step] = linear(x, to_float32(bits[i : i + step]))
-        return pairs_from_halves(out.T, self.m.heads).T if self.m.heads else out
-
 # %% ../../nbs/40_huggingface.ipynb #ec724756
 # name → view, of all files
 def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:
@@ -624,7 +549,7 @@ def own_classifier(c: Config, tensors: dict[str, np.ndarray]) -> Config:
     head = tensors.get(HUGGING_FACE["wcls"])
     if not c.shared_classifier or head is None:
         return c
-    step = max(1, BLOCK // max(1, c.dim))
+    step = max(1, matrix.BLOCK // max(1, c.dim))
     same = (
         table is not None
         and head.shape == table.shape
@@ -644,8 +569,8 @@ def own_classifier(c: Config, tensors: dict[str, np.ndarray]) -> Config:
 
 
 def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
-    """The tensors of a folder under our names: norms as float32 arrays, matrices as `Matrix`,
-    in a tuple for the layers.
+    """The tensors of a folder under our names: norms as float32 arrays, matrices as `Half`,
+    in a `Stack` for the layers.
     """
     if c.n_layers * 9 > len(tensors):  # before so many names are made
         raise CheckpointError(
@@ -653,16 +578,16 @@ def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
             f" found {c.n_layers}"
         )
 
-    def tensor(name: str, theirs: str, shape: tuple[int, ...]) -> np.ndarray | Matrix:
+    def tensor(name: str, theirs: str, shape: tuple[int, ...]) -> np.ndarray | Half:
         a = tensors.pop(theirs, None)
         if a is None or a.shape != shape:
             raise CheckpointError(
                 f"{theirs}: expected shape {shape}, found"
                 f" {'no such tensor' if a is None else a.shape}"
             )
-        if name in NORMS:
+        if name in VECTORS:
             return to_float32(a)
-        return Matrix(a, shape[0] // c.head_size if name in ("wq", "wk") else 0)
+        return Half(a, shape[0] // c.head_size if name in ("wq", "wk") else 0)
 
     weights = gather(HUGGING_FACE, c, tensor)
     for name in tensors:
@@ -703,6 +628,8 @@ class Folder:
     # bos_token_id, eos_token_id, pad_token_id: those that it names
     ids: dict = field(default_factory=dict)
     trained: int | None = None  # the context length that it names
+    # of its embedding table: float32, float16 or bfloat16; other weights go out as float32
+    dtype: str = "float32"
 
     @classmethod
     def open(
@@ -736,15 +663,9 @@ class Folder:
             for name in ("bos_token_id", "eos_token_id", "pad_token_id")
             if settings.get(name) is not None
         }
-        return cls(str(path), config, weights, ids, settings.get("max_position_embeddings"))
-
-    @property
-    def dtype(self) -> str:  # float32, float16 or bfloat16
-        "The type of the embedding table."
-        table = self.weights.token_embedding_table
-        # int8 in groups goes out as float32
-        name = str(getattr(table, "dtype", "float32")).removeprefix("torch.")
-        return "bfloat16" if name == "uint16" else name
+        trained = settings.get("max_position_embeddings")
+        dtype = str(weights.token_embedding_table.bits.dtype).replace("uint16", "bfloat16")
+        return cls(str(path), config, weights, ids, trained, dtype)
 
     def close(self) -> None:
         "Nothing to do: each file's map goes with the last view of it."

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import CheckpointError, Config
+from ..config import VECTORS, CheckpointError, Config
 from ..files import missing, open_regular, read_json, short
 from .huggingface import Folder, gather, number
-from .llama2c import NORMS
 
 # %% ../../nbs/49_meta.ipynb #4e0b0008
 META = dict(
@@ -46,11 +45,9 @@ class Joined:
         "PyTorch's type of the numbers."
         return self.slices[0].dtype
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self.part(0, self.shape[0])
-
-    def part(self, i: int, j: int) -> np.ndarray:  # (j − i, columns) float32
-        "Rows i to j of the whole."
+    def rows(self, i: slice) -> np.ndarray:  # (rows, columns) float32
+        "Some rows of the whole."
+        i, j, _ = i.indices(self.shape[0])
         whole = [s for s in self.slices if tuple(s.shape) == self.shape]
         if whole:
             return whole[0][i:j].float().numpy()  # every file has all of it
@@ -174,7 +171,7 @@ def open_meta(
                 f"{theirs}: expected shape {shape}, found"
                 f" {[tuple(s.shape) for s in joined.slices] or 'no such tensor'}"
             )
-        return np.asarray(joined) if name in NORMS else joined
+        return joined.rows(slice(None)) if name in VECTORS else joined
 
     try:
         c = meta_config(params, loaded, META_POSITIONS if positions is None else positions)
@@ -193,4 +190,5 @@ def open_meta(
         raise CheckpointError(f"{path}: {e}") from None
     # of LLaMA and Llama 2
     ids = dict(bos_token_id=1, eos_token_id=2) if c.vocab_size == 32000 else {}
-    return Folder(str(path), c, weights, ids)
+    dtype = str(weights.token_embedding_table.dtype).removeprefix("torch.")
+    return Folder(str(path), c, weights, ids, dtype=dtype)

@@ -174,15 +174,17 @@ class Renderer:
             raise TemplateError(
                 f"chat template: can't begin a process to render it: {e.strerror or e}"
             ) from None
+        assert self.process.stdin and self.process.stdout
+        self.requests, self.answers = self.process.stdin, self.process.stdout
 
     def render(self, source: str, variables: dict) -> str:
         "What a template writes. Raises `TemplateError`."
         timer = threading.Timer(PATIENCE, self.process.kill)
         timer.start()
         try:
-            self.process.stdin.write(json.dumps(dict(source=source, variables=variables)) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
+            self.requests.write(json.dumps(dict(source=source, variables=variables)) + "\n")
+            self.requests.flush()
+            line = self.answers.readline()
         except OSError:
             line = ""
         finally:
@@ -202,8 +204,8 @@ class Renderer:
         "End the process."
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.requests.close()
+        self.answers.close()
 
 
 # processes that wait for work; taking one and putting it back are single steps

@@ -199,7 +199,7 @@ def matrix(
     return fig
 
 # %% ../../nbs/50_plots.ipynb #71712316
-def is_byte(label: str, id: int) -> bool:
+def is_byte(label: str, id: int | str) -> bool:
     """Whether a token is a byte, or bytes of which no character comes, by its label; a line
     feed is one in Llama 2.
     """
@@ -216,18 +216,19 @@ def token_boxes(
     width: float = 60,  # of a line, in characters
 ):  # → figure
     "A text cut into tokens: boxes with their ids below; byte tokens are red."
+    numbers: list[int | str] = [*ids]
     if len(tokens) > 1500:
-        tokens, ids = [*tokens[:1499], "…"], [*ids[:1499], ""]
+        tokens, numbers = [*tokens[:1499], "…"], [*ids[:1499], ""]
     tokens = [plain(token, 40) for token in tokens]
     places, x, y = [], 0.0, 0
     for token in tokens:
-        w = 0.8 + 0.75 * max(len(token), len(str(ids[len(places)])) * 0.75)
+        w = 0.8 + 0.75 * max(len(token), len(str(numbers[len(places)])) * 0.75)
         if x + w > width:
             x, y = 0.0, y - 1
         places.append((x, y, w))
         x += w + 0.25
     fig, ax = _figure(9, 0.5 * (1 - y) + 0.1)
-    for n, (token, id, (x, y, w)) in enumerate(zip(tokens, ids, places)):
+    for n, (token, id, (x, y, w)) in enumerate(zip(tokens, numbers, places)):
         ax.barh(y, w, left=x, height=0.86, color="#FFAABB" if is_byte(token, id) else SOFT[n % 3])
         ax.text(
             x + w / 2,
@@ -598,7 +599,7 @@ def roofline(
     ax.barh(range(len(reached)), list(reached.values()), color=SERIES[0], height=0.6)
     ax.axvline(roof, color=SERIES[1], ls="--")
     ax.invert_yaxis()
-    ax.set_yticks(range(len(reached)), _texts(reached, 40))
+    ax.set_yticks(range(len(reached)), _texts(list(reached), 40))
     ax.text(roof, -0.62, f"bound: {roof:,.0f}", ha="center", va="bottom", color=SERIES[1], size=9)
     for y, x in enumerate(reached.values()):
         ax.text(x, y, f" {x:,.0f}", va="center", size=9)

@@ -21,7 +21,7 @@ import threading
 import time
 from dataclasses import fields, replace
 from itertools import islice
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Generator, Iterable, Sequence
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -133,14 +133,12 @@ class Worker:
     "Runs one iterator at a time on a thread of its own, and shows its error on a view."
 
     def __init__(self, view: widgets.HTML):
-        self.view, self._stop, self._thread, self._here = (
-            view,
-            threading.Event(),
-            None,
-            threading.local(),
-        )
+        self.view = view
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._here = threading.local()
 
-    def start(self, steps: Iterator, patience: float = 0.1) -> None:  # seconds to wait for it
+    def start(self, steps: Generator, patience: float = 0.1) -> None:  # seconds to wait for it
         "Run an iterator to its end or until `stop`; the one before is stopped first."
         self.stop()
         before, stop = self._thread, threading.Event()
@@ -157,9 +155,10 @@ class Worker:
             except (ValueError, MemoryError) as e:
                 self.view.value = _error(e)
 
-        self._stop, self._thread = stop, threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        self._thread.join(patience)
+        thread = threading.Thread(target=run, daemon=True)
+        self._stop, self._thread = stop, thread
+        thread.start()
+        thread.join(patience)
 
     def stop(self) -> None:
         "Let the work end after its present step; doesn't wait for it."
@@ -170,7 +169,7 @@ class Worker:
         if self._thread:
             self._thread.join()
 
-    def follow(self, control: widgets.Widget, work: Callable[[object], Iterator]) -> None:
+    def follow(self, control: widgets.Widget, work: Callable[[Any], Generator]) -> None:
         """Start `work(value)` when a user changes a control; what the work itself changes
         starts nothing.
         """
@@ -189,7 +188,7 @@ def _error(e: Exception) -> str:
 PAUSE = 0.05  # seconds between two pictures of a growing text: more would only keep the page busy
 
 
-def _refreshing(steps: Iterable, refresh: Callable[[], None]) -> Iterator:
+def _refreshing(steps: Iterable, refresh: Callable[[], None]) -> Generator:
     """Pass an iterator on; refresh the page now and then, and once more at the end, however it
     comes.
     """
@@ -204,7 +203,7 @@ def _refreshing(steps: Iterable, refresh: Callable[[], None]) -> Iterator:
         refresh()
 
 
-def _once(work: Callable[[], None]) -> Iterator:
+def _once(work: Callable[[], None]) -> Generator:
     "A single piece of work as an iterator."
     work()
     yield
@@ -393,7 +392,7 @@ TEXT_LIMIT = 160  # characters of a text whose merges are shown
 
 
 # or others that are used like one
-def vocabulary_and_merges(model: Model | Tokenizer) -> tuple[Tokenizer, Tokenizer | None]:
+def vocabulary_and_merges(model: Any) -> tuple[Any, Tokenizer | None]:
     """The vocabulary of a model, of its path, or a path of its own; and, if its merges can be
     shown one by one, what merges as `Tokenizer` does. Raises `CheckpointError` or
     `TokenizerError`.
@@ -450,9 +449,9 @@ def tokenizer_explorer(
     def cut(text: str) -> None:
         text = check_prompt(text, "text")[:TEXT_LIMIT]
         ids = tok.encode(text, bos=False)
-        states = merge_states(merging, text) if merging else [[]]
+        states = merge_states(merging, text) if merging else None
         # it merges in another way
-        if [id_of.get(part) for part in states[-1]] != ids:
+        if states and [id_of.get(part) for part in states[-1]] != ids:
             states = None
         now.update(ids=ids, labels=[plots.label(tok.pieces[id]) for id in ids], states=states)
 
@@ -492,7 +491,7 @@ def turned_dot(
     frequency: float,  # radians per position
 ) -> tuple[np.ndarray, float]:  # (2, 2) both turned, and their dot product
     "Turn a pair of a query and of a key, each to its position."
-    cos, sin = rope_cos_sin([m, n], np.array([frequency], np.float32))
+    cos, sin = rope_cos_sin(np.array([m, n]), np.array([frequency], np.float32))
     turned = rotate(np.stack([q, k])[:, None].astype(np.float32), cos, sin)[:, 0]
     return turned, float(turned[0] @ turned[1])
 
@@ -891,7 +890,7 @@ class Story:
             self.text.append((id, -math.log2(max(p, 1e-30))))
         self.cursor += 1
 
-    def write(self) -> Iterator[int]:
+    def write(self) -> Generator[int, None, None]:
         "Let the sampler go on, to the end of the story or of the positions."
         while not self.full:
             self.probabilities()
@@ -907,7 +906,7 @@ LINES = "\n\t"  # control characters that belong to a text
 
 def story_view(
     pieces: list[str],  # texts of the tokens
-    bits: list[float],  # surprise of each
+    bits: Sequence[float],  # surprise of each
     cursor: int,  # those behind it are pale
 ) -> str:  # HTML
     "A text coloured by surprise, with a mark where the next token will stand."
@@ -925,7 +924,7 @@ def story_view(
     )
 
 
-def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     "What each token adds to the text; unfinished characters appear where they end."
     decoder = tokenizer.decoder()
     return [decoder.push(id) for id in ids]
@@ -995,7 +994,9 @@ def story_stepper(
 
     def force(id):
         if id is not None:
-            yield now["story"].put(id), show()
+            now["story"].put(id)
+            show()
+            yield
 
     worker.follow(controls["prompt"], begin)
     worker.follow(controls["cursor"], lambda place: change(cursor=place))
@@ -1193,7 +1194,9 @@ def cache_explorer(llama: Model, prompt: str = LILY) -> Panel:
         ids, cache = prompt_ids(llama, controls["prompt"].value), llama.model.new_cache()
         llama.model.forward(ids, cache, last_only=True)
         now.update(
-            keys=cache.k[:, :, : len(ids)].swapaxes(1, 2).reshape(c.n_layers, len(ids), c.kv_dim),
+            keys=cache.k[0, :, :, : len(ids)]
+            .swapaxes(1, 2)
+            .reshape(c.n_layers, len(ids), c.kv_dim),
             tokens=[labels[id] for id in ids],
         )
         controls["pos"].max = len(ids)

@@ -14,7 +14,7 @@ from ..checkpoint import Weights
 from ..config import Config, tensor_shapes
 from ..ops import rmsnorm
 from ..rope import model_frequencies, rope_cos_sin, rotate
-from ..transformer import run_blocks
+from ..transformer import keep, run_blocks
 
 # %% ../../nbs/21_backprop.ipynb #2ab6a29d
 def linear_backward(
@@ -151,9 +151,6 @@ class Rows:
         "(N,): each row begins at 0."
         return np.tile(np.arange(self.T), self.B)
 
-    def advance(self, n: int) -> None:
-        "Nothing: rows don't grow."
-
     # k, v: (N, n_kv_heads, head_size)
     def append(self, layer: int, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "The keys and values as `attention` takes them: (B, n_kv_heads, T, head_size)."
@@ -174,10 +171,7 @@ def as_weights(w: Weights | dict[str, np.ndarray], config: Config) -> Weights:
     for name, shape in shapes.items():
         if (found := getattr(named.get(name), "shape", None)) != shape:
             raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
-    tensors = {name: named[name] for name in shapes}
-    if config.shared_classifier:
-        tensors["wcls"] = named["token_embedding_table"]
-    return Weights(**tensors)
+    return Weights(**{name: named[name] for name in shapes})
 
 # %% ../../nbs/21_backprop.ipynb #47633630
 def forward_rows(
@@ -187,13 +181,9 @@ def forward_rows(
     trace: dict,  # gets every intermediate value, as from `Transformer.forward`
 ) -> np.ndarray:  # (B * T, vocab_size) logits
     "B rows of T tokens through the book's forward pass. Raises `ValueError` as `as_weights` does."
-
-    def keep(name: str, value: np.ndarray) -> None:
-        trace.setdefault(name, []).append(value)
-
     w, rows = as_weights(w, config), Rows(config, *tokens.shape)
-    hidden = run_blocks(w, tokens.reshape(-1), rows, rows.frequencies, keep)
-    keep("hidden_out", hidden)  # after the last norm
+    hidden = run_blocks(w, tokens.reshape(-1), rows, rows.frequencies, trace)
+    keep(trace, "hidden_out", hidden)  # after the last norm
     return hidden @ w.wcls.T
 
 # %% ../../nbs/21_backprop.ipynb #0da61091

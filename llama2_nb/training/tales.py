@@ -97,7 +97,8 @@ _TOKEN = re.compile(r"[][|]|<\w+>|\{[\w.]+\}|[^][|<{]+")
 def _branches(
     tokens: list[str],  # what is left to read, the next one last
 ) -> tuple:  # of patterns, up to the bracket that closes the fork
-    branches, nodes = [], ()
+    branches: list[tuple] = []
+    nodes: tuple = ()
     while tokens and (token := tokens.pop()) != "]":
         if token == "[":
             nodes += (Fork(_branches(tokens)),)
@@ -229,7 +230,7 @@ def derivations(
         else:
             furthest = max(furthest, at)
             if rest:
-                attempts += _branch(*rest, at, marks, facts, surprisal)
+                attempts += _branch(rest[0], rest[1], at, marks, facts, surprisal)
             elif at == len(text):
                 found.append(surprisal)
     return found, furthest
