@@ -71,7 +71,7 @@ _Fields = make_dataclass(
 
 
 @dataclass(frozen=True, eq=False)
-class Weights(_Fields):
+class Weights(_Fields):  # type: ignore[valid-type,misc]
     """Every tensor of a model, under its name in `TENSORS` and of its shape. Weights
     of norms are arrays, all others are a `Matrix`, or a stack of one for each layer:
     `w.wq[layer]` is (rows out, columns in). `wcls` is the embedding table itself,
@@ -100,8 +100,8 @@ def slice_weights(header: Header, data) -> Weights:
 # %% ../nbs/02_checkpoint.ipynb #d7635a04
 def read_header(start: bytes) -> Header:  # the first 256 bytes of a file
     "The header of a file of any version. Raises `CheckpointError`."
-    if found := other_format(start):
-        found = f"found {found[0]}: {found[1]}"
+    if other := other_format(start):
+        found = f"found {other[0]}: {other[1]}"
         raise CheckpointError(f"file: expected a llama2.c checkpoint, {found}")
     if start[:4] in (b"24ka", b"ak42"):  # the magic word of versions 1 and 2
         return on_demand("later_header")(start)
@@ -129,7 +129,8 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike, header: Header, data):
         self.path, self.header, self.config = str(path), header, header.config
-        self._data, self._weights = data, header.slice(data)
+        self._data = data
+        self._weights: Weights | None = header.slice(data)
 
     @classmethod
     def open(

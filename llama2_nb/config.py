@@ -111,7 +111,7 @@ def is_int32(value) -> bool:
 
 def is_positive(value) -> bool:
     "Whether it is a finite number above 0."
-    return isinstance(value, Real) and 0 < value < 2**63
+    return isinstance(value, Real) and 0 < value < 2**63  # type: ignore[operator]
 
 
 def check_config(c: Config) -> None:

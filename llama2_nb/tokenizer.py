@@ -121,17 +121,18 @@ def merge_pairs(
         if ranks[i] != r:
             continue  # stale: this pair was changed by another merge
         j = right[i]
-        parts[i], parts[j], ranks[j] = parts[i] + parts[j], None, None
+        parts[i], parts[j], ranks[j] = parts[i] + parts[j], b"", None
         right[i] = right[j]
         if right[i] < n:
             left[right[i]] = i
         for k in (left[i], i):  # the two pairs that the new piece is part of
             if k < 0:
                 continue
-            ranks[k] = rank.get(parts[k] + parts[right[k]]) if right[k] < n else None
-            if ranks[k] is not None:
-                heapq.heappush(heap, (ranks[k], k))
-    return [part for part in parts if part is not None]
+            new = rank.get(parts[k] + parts[right[k]]) if right[k] < n else None
+            ranks[k] = new
+            if new is not None:
+                heapq.heappush(heap, (new, k))
+    return [part for part in parts if part]
 
 # %% ../nbs/03_tokenizer.ipynb #bc7d79f3
 _BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")  # anything else in angle brackets is text
@@ -144,7 +145,8 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: "Tokenizer"):
         self._pieces, self._silent = tokenizer.pieces, tokenizer.silent
-        self._bos, self._previous = tokenizer.bos, None
+        self._bos = tokenizer.bos
+        self._previous: int | None = None
         # what is no UTF-8 becomes U+FFFD
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
