@@ -28,7 +28,7 @@ from typing import Annotated, Iterator, Optional
 import typer
 
 from . import __version__
-from .chat import Chat, check_history
+from .chat import Chat
 from .checkpoint import Header, Weights
 from llama2_nb.config import (
     CheckpointError,
@@ -37,16 +37,18 @@ from llama2_nb.config import (
     kv_cache_bytes,
     tensor_shapes,
 )
-from .core import Llama, decode_stream, find_model, printable
+from .core import Llama, decode_stream
 from .formats.llama2c import count_nonfinite
 from llama2_nb.registry import (
     PROCESSORS,
+    find_model,
     find_vocabulary,
     open_model,
     open_processors,
     open_vocabulary,
 )
 from .sampling import Sampler, SamplingParams
+from .text import check_history, printable
 
 # %% ../nbs/47_cli.ipynb #78e1a446
 app = typer.Typer(
@@ -1219,7 +1221,7 @@ def download(
 ) -> None:
     "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
     from llama2_nb import hub
-    from llama2_nb.core import HUB_NAME
+    from llama2_nb.registry import HUB_NAME
 
     if name not in hub.STORIES and not HUB_NAME.fullmatch(name):
         raise typer.BadParameter(

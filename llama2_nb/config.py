@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import llama2_nb
 
 from .files import short
+from .text import need
 
 if TYPE_CHECKING:
     from llama2_nb.rope import RopeScaling
@@ -117,34 +118,32 @@ def is_positive(value) -> bool:
 def check_config(c: Config) -> None:
     "Raise `CheckpointError` for the first field that no Llama can have."
 
-    def need(possible: bool, name: str, expected: str, found: str = "") -> None:
-        if not possible:
-            found = found or short(getattr(c, name))
-            raise CheckpointError(f"{name}: expected {expected}, found {found}")
+    def field(possible: bool, name: str, expected: str) -> None:
+        need(possible, name, expected, short(getattr(c, name)), CheckpointError)
 
     whole = "a whole number from 1 to 2147483647"
     for name in HeaderFields._fields:
-        need(is_int32(getattr(c, name)), name, whole)
+        field(is_int32(getattr(c, name)), name, whole)
     if c.head_dim is None:
-        need(c.dim % c.n_heads == 0, "dim", f"a multiple of n_heads ({c.n_heads})")
+        field(c.dim % c.n_heads == 0, "dim", f"a multiple of n_heads ({c.n_heads})")
     else:
-        need(is_int32(c.head_dim), "head_dim", whole)
+        field(is_int32(c.head_dim), "head_dim", whole)
     for name in "rope_theta", "norm_eps":
-        need(is_positive(getattr(c, name)), name, "a number above 0")
+        field(is_positive(getattr(c, name)), name, "a number above 0")
     possible = c.rope_scaling is None or c.rope_scaling.possible()
     expected = "factor from 1 up, 0 < low < high, original from 0 up"
-    need(possible, "rope_scaling", expected)
+    field(possible, "rope_scaling", expected)
     even = "an even number (dim / n_heads, RoPE turns pairs)"
-    need(c.head_size % 2 == 0, "head_size", even)
-    need(c.n_kv_heads <= c.n_heads, "n_kv_heads", f"at most n_heads ({c.n_heads})")
+    field(c.head_size % 2 == 0, "head_size", even)
+    field(c.n_kv_heads <= c.n_heads, "n_kv_heads", f"at most n_heads ({c.n_heads})")
     groups = f"a multiple of n_kv_heads ({c.n_kv_heads})"
-    need(c.n_heads % c.n_kv_heads == 0, "n_heads", groups)
+    field(c.n_heads % c.n_kv_heads == 0, "n_heads", groups)
     size = 4 * count_parameters(c)
-    need(size < 2**63, "sizes", "tensors below 2**63 bytes", f"{size}")
+    need(size < 2**63, "sizes", "tensors below 2**63 bytes", size, CheckpointError)
     size = kv_cache_bytes(c)
     expected = f"a key/value cache of at most {KV_CACHE_LIMIT} bytes"
     found = f"{c.seq_len} positions, {size} bytes"
-    need(size <= KV_CACHE_LIMIT, "seq_len", expected, found)
+    need(size <= KV_CACHE_LIMIT, "seq_len", expected, found, CheckpointError)
 
 # %% ../nbs/01_config.ipynb #118d0264
 TENSORS = dict(  # name → its sizes, in the order of the file
@@ -183,14 +182,13 @@ def count_parameters(c: Config) -> int:  # numbers that training sets
 # %% ../nbs/01_config.ipynb #3e705197
 def parse_header(data: bytes) -> Config:  # the first 28 bytes of a file, or more
     "Read the seven numbers and check them. Raises `CheckpointError`."
-    if len(data) < 28:
-        raise CheckpointError(f"header: expected 28 bytes, found {len(data)}")
+    need(len(data) >= 28, "header", "28 bytes", len(data), CheckpointError)
     header = HeaderFields(*struct.unpack_from("<7i", data))
-    if header.vocab_size in (0, -(2**31)):
-        found = f"found {header.vocab_size}"
-        raise CheckpointError(f"vocab_size: expected a number of tokens, {found}")
-    sizes = header._replace(vocab_size=abs(header.vocab_size))
-    return Config(*sizes, shared_classifier=header.vocab_size > 0)
+    n = header.vocab_size
+    possible = n not in (0, -(2**31))
+    need(possible, "vocab_size", "a number of tokens", n, CheckpointError)
+    sizes = header._replace(vocab_size=abs(n))
+    return Config(*sizes, shared_classifier=n > 0)
 
 # %% ../nbs/01_config.ipynb #ed785365
 def file_size(c: Config) -> int:  # bytes

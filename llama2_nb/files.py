@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'SAFETENSORS', 'TEXT', 'PART', 'short', 'missing', 'other_format', 'open_regular', 'read_regular',
            'open_inside', 'read_inside', 'read_json', 'real_path', 'remove_abandoned', 'new_part', 'begun',
-           'atomic_write', 'atomic_folder']
+           'atomic_write', 'write_json', 'atomic_folder']
 
 # %% ../nbs/65_files.ipynb #65f00004
 import json
@@ -257,6 +257,21 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         if path.exists():
             copymode(path, f.name)
         os.replace(f.name, path)
+
+
+def write_json(path: str | os.PathLike, value: dict) -> None:
+    """Write an object to a JSON file. Bytes that were no UTF-8 are escaped there, and are the
+    same when they are read again. Raises `OSError` for a path that can't be written.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    try:
+        with atomic_write(path) as f:
+            f.write(text.encode("utf-8", "backslashreplace"))
+    # NUL, half a surrogate pair
+    except ValueError as e:
+        raise OSError(
+            EINVAL, f"expected a path that can name a file, found {e}", str(path)
+        ) from None
 
 
 @contextmanager

@@ -60,12 +60,8 @@ class RopeScaling(NamedTuple):
     def possible(self) -> bool:
         "Whether the numbers make sense."
         numbers = all(isinstance(v, Real) and v < 2**63 for v in self)
-        return (
-            numbers
-            and self.factor >= 1
-            and 0 < self.low < self.high
-            and self.original >= 0
-        )
+        ordered = numbers and 0 < self.low < self.high
+        return ordered and self.factor >= 1 and self.original >= 0
 
 # %% ../nbs/06_rope.ipynb #1495b75e
 def slow_down(

@@ -31,11 +31,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import __version__
-from .core import Llama, check_prompts, decode_stream
+from .config import count_parameters
+from .core import Llama, decode_stream
 from .files import missing
-from .registry import find_vocabulary, open_processors
+from .registry import choose_backend, find_vocabulary, open_processors
 from .sampling import MASK64, Sampler, SamplingParams
-from .transformer import choose_backend
+from .text import check_prompts
 
 # %% ../nbs/37_scale.ipynb #16000007
 def prompt_seed(
@@ -207,7 +208,7 @@ def new_job(
     model, tokenizer = whole_path(model), whole_path(tokenizer)
     # looks at the files, and compiles nothing
     llama, files = open_model(model, tokenizer, "numpy", positions)
-    choose_backend(backend, llama.model.config)
+    choose_backend(backend, count_parameters(llama.model.config))
     limit = llama.limit(steps)
     return Job(
         model,

@@ -30,11 +30,11 @@ from matplotlib.colors import to_hex, to_rgb
 
 from ..checkpoint import Checkpoint, read_header
 from ..config import CheckpointError, Config, embedded_model, kv_cache_bytes
-from ..core import Llama, check_prompt, find_model
+from ..core import Llama
 from ..files import read_json
 from ..formats.vocabularies import LIMIT as VOCABULARY_LIMIT, from_json
 from ..ops import softmax
-from ..registry import find_vocabulary, open_vocabulary
+from ..registry import find_model, find_vocabulary, open_vocabulary
 from ..rope import model_frequencies, rope_cos_sin, rope_frequencies, rotate
 from llama2_nb.sampling import (
     Sampler,
@@ -45,6 +45,7 @@ from llama2_nb.sampling import (
     softmax_sequential,
 )
 from . import plots
+from ..text import check_prompt
 from ..tokenizer import Tokenizer, TokenizerError
 
 # %% ../../nbs/51_widgets.ipynb #5544fe43
