@@ -9,7 +9,7 @@ __all__ = ['BACKENDS', 'PROCESSORS', 'load', 'backend', 'open_processors']
 from collections.abc import Callable, Iterable
 from importlib import import_module
 
-BACKENDS = {"numba": "llama2_nb.compiled.kernels:Backend"}
+BACKENDS = {"numba": "llama2_nb.compiled.backend:CompiledBackend"}
 # what users write before the "=" → what makes a processor of the rest
 PROCESSORS = {
     "logit_bias": "llama2_nb.decoding.processors:logit_bias",
