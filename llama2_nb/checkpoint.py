@@ -33,7 +33,6 @@ from llama2_nb.config import (
     CheckpointError,
     Config,
     Header,
-    embedded_model,
     file_size,
     pack_header,
     parse_header,

@@ -11,7 +11,7 @@ __all__ = ['KV_CACHE_LIMIT', 'TENSORS', 'VECTORS', 'MAGIC', 'FORMATS', 'SAFETENS
 # %% ../nbs/01_config.ipynb #e5e07d8e
 import struct
 import warnings
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from math import prod
 from numbers import Integral, Real
 from pathlib import Path

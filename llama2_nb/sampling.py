@@ -14,8 +14,6 @@ from numbers import Real
 
 import numpy as np
 
-from .ops import softmax
-
 # %% ../nbs/08_sampling.ipynb #9fdb24ac
 MASK64 = 2**64 - 1
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Iterable
 
 from .checkpoint import atomic_write, open_regular
-from .config import embedded_model, other_format, parse_header
+from .config import other_format, parse_header
 
 # %% ../nbs/03_tokenizer.ipynb #daac8cb4
 BOS, EOS = 1, 2  # ids that begin and end a sequence

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 import nbformat
-from make_site import NOTEBOOKS, REPO, ROOT
+from settings import NOTEBOOKS, REPO, ROOT
 
 MARK = "# Opened alone, as in Colab"
 CELL = f"""#| hide

@@ -16,20 +16,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
 from make_readme import source
+from settings import BRANCH, NOTEBOOKS, REPO, ROOT, SETTINGS
 
 sys.path.append(str(Path(__file__).parent / "site"))
 from comments import to_rst  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS, PAGES = ROOT / "nbs", ROOT / "_proc/site"
-SETTINGS = ConfigParser(delimiters=["="])
-SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
-REPO, BRANCH = SETTINGS["DEFAULT"]["git_url"], SETTINGS["DEFAULT"]["branch"]
+PAGES = ROOT / "_proc/site"
 SLUG = REPO.removeprefix("https://github.com/")
 PARTS = {
     "0": "Run a Llama",

@@ -30,7 +30,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from browser_test import Witness
-from make_site import NEEDS_KERNEL, NOTEBOOKS, launchers, read, solutions
+from make_site import NEEDS_KERNEL, launchers, read, solutions
+from settings import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT, DARK, PHONE = "light", "dark", "phone"

@@ -28,7 +28,6 @@ import numpy as np
 from llama2_nb.checkpoint import (
     LOCK_EX,
     LOCK_NB,
-    Checkpoint,
     Weights,
     atomic_write,
     flock,

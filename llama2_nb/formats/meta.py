@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checkpoint import open_regular
 from ..config import VECTORS, CheckpointError, Config, short
-from .huggingface import Folder, gather, names_of, number, read_json
+from .huggingface import Folder, gather, number, read_json
 
 # %% ../../nbs/49_meta.ipynb #4e0b0008
 META = dict(
