@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CompiledWeights', 'SIMPLE', 'NUMBERS', 'CompiledConfig', 'CACHE', 'NO_STOPS', 'NO_IDS', 'Scratch', 'new_scratch',
-           'cache_of', 'forward_slice', 'sample_slice', 'is_end', 'finish_step', 'compute', 'read_only', 'warm_up',
+           'cache_of', 'forward_slice', 'sample_slice', 'finish_step', 'compute', 'read_only', 'warm_up',
            'CompiledBackend']
 
 # %% ../../nbs/33_batch.ipynb #33c00003
@@ -23,13 +23,12 @@ from ..checkpoint import Weights
 from .numba_cache import cached_jit, jit, notices
 from llama2_nb.compiled.ops import (
     ALL,
-    STALE,
     CompiledCache,
     begin_pass,
     data,
-    finish_pass,
     integers,
     last_rows,
+    meet,
     my_slice,
     new_workers,
     wait_for,
@@ -138,7 +137,7 @@ def forward_slice(index, threads, weights, c, frequencies, s):
     wait_for(last, ALL)
     start, stop = my_slice(worker_at(worker), c.vocab_size)
     multiply(s.logits[:n], weights.wcls, data(last), start, stop, worker_at(worker).room)
-    finish_pass(worker)
+    meet(worker_at(worker))
 
 
 @jit
@@ -153,27 +152,20 @@ def sample_slice(index, threads, n, s):
 
 
 @jit
-def is_end(chosen, stops):
-    "Whether one of the chosen tokens ends its text, or could not be chosen."
-    for id in chosen:
-        if id < 0:
-            return True
-        for stop in stops:
-            if id == stop:
-                return True
-    return False
-
-
-@jit
 def finish_step(done, s, stops, ids):
-    "The main thread, after a step: keep what was chosen and feed it next. Whether this is the end."
+    """The main thread, after a step: keep what was chosen and feed it next. True if this is the
+    end, of the steps or of a text, or if a token could not be chosen."""
     if len(ids) == 0:
         return True
-    chosen = s.chosen[: s.size[1]]
-    for r in range(len(chosen)):
-        ids[done - 1, r] = s.tokens[r] = chosen[r]
+    end = done == len(ids)
+    for r in range(s.size[1]):
+        id = s.chosen[r]
+        ids[done - 1, r] = s.tokens[r] = id
         s.pos[r] += 1
-    return done == len(ids) or is_end(chosen, stops)
+        end |= id < 0
+        for stop in stops:
+            end |= id == stop
+    return end
 
 # %% ../../nbs/33_batch.ipynb #33c00008
 @cached_jit
@@ -303,11 +295,10 @@ class CompiledBackend:
         else:
             done = WORKERS.run(compute, arguments, s.signals)
         if s.workers["problem"].any():
-            stale = (s.workers["problem"] == STALE).any()
             s.workers["problem"] = 0
-            found = "one that was used after it" if stale else "one that is wider than any matrix"
             raise RuntimeError(
-                f"block: expected values that fit the compiled memory, found {found}"
+                "block: expected values no wider than any matrix, each used before its memory is"
+                " used again, found others"
             )
         return done
 

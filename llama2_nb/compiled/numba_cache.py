@@ -43,13 +43,8 @@ def source_stamp(f) -> str:
     package = Path(llama2_nb.__file__).parent
     paths = {path for pattern in SOURCES for path in package.glob(pattern)}
     paths.add(Path(f.__code__.co_filename))
-    digest = sha256()
-    for path in sorted(paths):
-        if path.is_file():
-            content = path.read_bytes()
-            digest.update(b"%d %s" % (len(content), path.name.encode()))
-            digest.update(content)
-    return digest.hexdigest()
+    texts = [path.name.encode() + path.read_bytes() for path in sorted(paths) if path.is_file()]
+    return sha256(b"".join(sha256(text).digest() for text in texts)).hexdigest()
 
 # %% ../../nbs/73_numba_cache.ipynb #71c0000a
 # kinds of lines that were printed already, or must not be printed outside of `notices`
@@ -124,10 +119,8 @@ def _make_place(f, locator) -> FunctionCache:
     lenient = type(locator.__name__, (locator,), {"ensure_cache_path": lambda self: None})
     implementation = type("Place", (CompileResultCacheImpl,), {"_locator_classes": [lenient]})
     cache = type("Place", (FunctionCache,), {"_impl_class": implementation})(f)
-    own_stamp = None
-    if not os.path.isfile(f.__code__.co_filename):
-        own_stamp = cache._impl.locator.get_source_stamp()  # a notebook's cell
-    stamp = source_stamp(f), own_stamp
+    in_file = os.path.isfile(f.__code__.co_filename)  # else in a cell of a notebook
+    stamp = source_stamp(f), None if in_file else cache._impl.locator.get_source_stamp()
     cache._cache_file = CheckedFiles(cache.cache_path, cache._impl.filename_base, stamp)
     return cache
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['F', 'F32', 'I8', 'I16', 'I32', 'I64', 'BYTES', 'SIDE', 'tile_4x1', 'tile_few', 'tile_square', 'STORAGE', 'load_lanes',
-           'broadcast', 'widen_half', 'widen', 'multiply_add', 'add_lanes', 'request_line', 'clamped_indices',
-           'following_row', 'tile', 'product', 'not_inlined', 'pointer', 'widened', 'prefetch', 'Storage', 'storage_of',
-           'shape_of', 'multiply', 'read_row']
+           'broadcast', 'widen', 'multiply_add', 'add_lanes', 'request_line', 'clamped_indices', 'following_row',
+           'tile', 'product', 'not_inlined', 'pointer', 'widened', 'prefetch', 'Storage', 'read_array_row',
+           'storage_of', 'shape_of', 'multiply', 'read_row']
 
 # %% ../../nbs/30_products.ipynb #30c00003
 import operator
@@ -18,7 +18,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, register_jitable
 
 from .numba_cache import OPTIONS, jit
 
@@ -45,37 +45,26 @@ def broadcast(b, number, lanes: int):
     return b.shuffle_vector(first, first, zeros)
 
 
-def widen_half(b, wide, vector_of):
-    "The bits of float16, zero-extended to 32 → the float32, exactly."
-
-    def fill(kind, value):
-        lanes = getattr(wide.type, "count", 0)
-        return ir.Constant(vector_of(kind), [value] * lanes if lanes else value)
-
-    # exponent and fraction in place; the exponent is counted from elsewhere
-    rest = b.shl(b.and_(wide, fill(I32, 0x7FFF)), fill(I32, 13))
-    value = b.fmul(b.bitcast(rest, vector_of(F32)), fill(F32, 2.0**112))
-    value = b.bitcast(value, vector_of(I32))
-    infinite = b.icmp_unsigned(">=", rest, fill(I32, 0x0F800000))  # or NaN
-    value = b.select(infinite, b.or_(rest, fill(I32, 0x7F800000)), value)
-    sign = b.shl(b.and_(wide, fill(I32, 0x8000)), fill(I32, 16))
-    return b.bitcast(b.or_(value, sign), vector_of(F32))
-
-
 def widen(b, bits, kind):
     "A number or a vector of a Numba type (uint16: bfloat16, int16: float16) → float32, exactly."
     if kind == types.float32:
         return bits
     lanes = getattr(bits.type, "count", 0)
+    int32, float32 = (ir.VectorType(t, lanes) if lanes else t for t in (I32, F32))
 
-    def vector_of(t):
-        return ir.VectorType(t, lanes) if lanes else t
+    def fill(kind, value):
+        return ir.Constant(kind, [value] * lanes if lanes else value)
 
-    wide = b.zext(bits, vector_of(I32))
-    if kind == types.int16:
-        return widen_half(b, wide, vector_of)
-    sixteen = ir.Constant(vector_of(I32), [16] * lanes if lanes else 16)
-    return b.bitcast(b.shl(wide, sixteen), vector_of(F32))  # its upper half
+    wide = b.zext(bits, int32)
+    if kind == types.uint16:
+        return b.bitcast(b.shl(wide, fill(int32, 16)), float32)  # its upper half
+    # exponent and fraction in place; the exponent is counted from elsewhere
+    rest = b.shl(b.and_(wide, fill(int32, 0x7FFF)), fill(int32, 13))
+    value = b.bitcast(b.fmul(b.bitcast(rest, float32), fill(float32, 2.0**112)), int32)
+    infinite = b.icmp_unsigned(">=", rest, fill(int32, 0x0F800000))  # or NaN
+    value = b.select(infinite, b.or_(rest, fill(int32, 0x7F800000)), value)
+    sign = b.shl(b.and_(wide, fill(int32, 0x8000)), fill(int32, 16))
+    return b.bitcast(b.or_(value, sign), float32)
 
 
 def multiply_add(b, total, x, y):
@@ -239,21 +228,36 @@ def prefetch(typingctx, a, n):
 
 # %% ../../nbs/30_products.ipynb #30c0000e
 class Storage(NamedTuple):
-    """Plain Python functions, which Numba compiles for one `NamedTuple` that stores weights. That
-    of a stack must have fields of several types, or Numba would take `w[layer]` for a field.
+    """Plain Python functions, which Numba compiles for one kind of matrix: an array, or a
+    `NamedTuple`. This must have fields of several types, or Numba would take `w[layer]` for one.
     """
 
     shape: Callable  # (w) → (rows, columns)
     multiply: Callable  # as `multiply`
     read_row: Callable  # as `read_row`
-    layer: Callable | None = None  # (w, layer) → the matrix of a layer, if w is a stack
+    layer: Callable | None = None  # (w, layer) → the matrix of a layer; arrays have it
 
 
-STORAGE: dict[type, Storage] = {}  # NamedTuple → its functions
+@register_jitable(**OPTIONS)
+def read_array_row(out, w, i):
+    "Of an array of float32, or of 16 bits."
+    for j in range(len(out)):
+        out[j] = widened(w[i, j])
+
+
+STORAGE = {
+    np.ndarray: Storage(
+        lambda w: w.shape,
+        lambda out, w, x, start, stop, room: product(out, w, x, start, stop),
+        read_array_row,
+    )
+}
 
 
 def storage_of(w) -> Storage | None:
-    "What a Numba type has registered in `STORAGE`."
+    "What is registered for a Numba type."
+    if isinstance(w, types.Array):
+        return STORAGE[np.ndarray]
     return STORAGE.get(getattr(w, "instance_class", None))
 
 
@@ -272,28 +276,17 @@ def read_row(out, w, i):
 
 @overload(shape_of, jit_options=OPTIONS)
 def _shape_of(w):
-    if isinstance(w, types.Array):
-        return lambda w: w.shape
     return storage_of(w).shape
 
 
 @overload(multiply, jit_options=OPTIONS)
 def _multiply(out, w, x, start, stop, room):
-    if isinstance(w, types.Array):
-        return lambda out, w, x, start, stop, room: product(out, w, x, start, stop)
     return storage_of(w).multiply
 
 
 @overload(read_row, jit_options=OPTIONS)
 def _read_row(out, w, i):
-    if not isinstance(w, types.Array):
-        return storage_of(w).read_row
-
-    def read_row(out, w, i):
-        for j in range(len(out)):
-            out[j] = widened(w[i, j])
-
-    return read_row
+    return storage_of(w).read_row
 
 
 @overload(operator.getitem, jit_options=OPTIONS)

@@ -295,29 +295,15 @@ def add_up(a):
 
 def read_bandwidth(threads: int, megabytes: int = 256) -> float:  # bytes per second
     "How fast threads together read memory that is in no cache; takes a third of a second or so."
+    # here, since where the main thread has ended it can't be imported
+    from concurrent.futures import ThreadPoolExecutor
+
     n = megabytes * 2**18 // (4 * threads) * 4
-    a = np.ones(threads * n, np.float32)
-    slices, jobs, results = a.reshape(threads, n), SimpleQueue(), SimpleQueue()
-
-    def work() -> None:
-        while (part := jobs.get()) is not None:
-            results.put(add_up(part))
-
-    def read_all() -> None:
-        for part in slices:
-            jobs.put(part)
-        for _ in slices:
-            results.get()
-
-    for _ in range(threads):
-        start_new_thread(work, ())
-    try:
-        read_all()  # the first time is not counted
-        began, rounds = time.perf_counter(), 0
+    slices, rounds = np.ones((threads, n), np.float32), 0
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(add_up, slices))  # not counted
+        began = time.perf_counter()
         while rounds < 3 or time.perf_counter() - began < 0.3:
-            read_all()
+            list(pool.map(add_up, slices))
             rounds += 1
-        return rounds * a.nbytes / (time.perf_counter() - began)
-    finally:
-        for _ in range(threads):
-            jobs.put(None)
+        return rounds * slices.nbytes / (time.perf_counter() - began)
