@@ -405,7 +405,7 @@ def bench(
             },
         }
         if find_spec("numba"):
-            from llama2_nb.compiled.kernels import read_bandwidth  # chapter 31
+            from llama2_nb.compiled.threads import read_bandwidth  # chapter 32
 
             runs["memory"] = lambda: {"bandwidth": read_bandwidth(min(cores, 8))}
         for peer in peers:

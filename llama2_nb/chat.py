@@ -203,7 +203,7 @@ class Chat:
                     row = model.forward(todo, self.cache, last_only=True)[-1]
                     # llama2.c draws a number at every position
                     self.sampler.skip(len(todo) - 1)
-                    next_id = choose(model, row, self.cache, self.sampler, self.ids)
+                    next_id = choose(model, row, self.sampler, self.ids)
                 except BaseException:
                     # no token came of it: these are fed again
                     self.cache.pos, self.sampler.state = start, state

@@ -79,13 +79,12 @@ def compiled_sampler(model: Transformer, samplers: list[Sampler]):
 def choose(
     model: Transformer,
     logits: np.ndarray,  # (vocab_size,), of the next token
-    cache: KVCache,
     sampler: Sampler,
     ids: list[int],  # the text so far
 ) -> int:
     "The next token of a text. Raises `ValueError` if the logits are not numbers."
     if compiled := compiled_sampler(model, [sampler]):
-        return compiled.choose(logits, cache, sampler)
+        return compiled.choose(logits, sampler)
     return sampler.sample(logits, ids)
 
 
@@ -119,7 +118,7 @@ def write_tokens(
     if left <= 0:
         return
     logits = model.forward(ids, cache, last_only=True)[-1]
-    new = [choose(model, logits, cache, sampler, text)]
+    new = [choose(model, logits, sampler, text)]
     while True:
         for next_id in new:
             if next_id in stops:
@@ -157,7 +156,7 @@ def write_many(
             text = ids[: steps + 1]
             if len(text) <= steps:
                 logits = model.forward(ids, cache.add(), last_only=True)[-1]
-                first = choose(model, logits, cache, samplers[i], text)
+                first = choose(model, logits, samplers[i], text)
                 if not is_complete(text, [first]):
                     writing.append((i, text))
                     continue

@@ -36,7 +36,7 @@ VOCABULARIES = {  # how a path ends, "/" if it is a folder: called with path, vo
     ".model": "llama2_nb.formats.vocabularies:open_sentencepiece",
     "": "llama2_nb.tokenizer:Tokenizer.open",
 }
-BACKENDS = {"numba": "llama2_nb.compiled.kernels:Backend"}  # what computes a model
+BACKENDS = {"numba": "llama2_nb.compiled.backend:CompiledBackend"}  # what computes a model
 PROCESSORS = {  # what users write before the "=" → what makes a processor of the rest
     "logit_bias": "llama2_nb.decoding.processors:logit_bias",
 }

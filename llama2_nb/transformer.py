@@ -160,7 +160,7 @@ class Transformer:
         """
         tokens = check_tokens(tokens, cache, self.config)
         last_only = last_only and len(cache) == 1
-        whole = trace is not None or len(cache) > 1
+        whole = self.compiled or trace is not None or len(cache) > 1
         size = max(1, len(tokens)) if whole else CHUNK
         parts, lengths = [], cache.lengths.copy()
         try:

@@ -43,7 +43,7 @@ PRELOADED = "distributed huggingface_hub jinja2 tokenizers tqdm".split() + [
     "llama2_nb.bench",
     "llama2_nb.hub",
     "llama2_nb.formats.vocabularies",
-    "llama2_nb.compiled.kernels",
+    "llama2_nb.compiled.backend",
     "llama2_nb.storage.int8",
     "llama2_nb.training.train",
 ]
