@@ -85,9 +85,7 @@ class KVCache:
     @property
     def room(self) -> int:
         "Positions that are left; of several sequences, in each."
-        if len(self) == 1:
-            return self.config.seq_len - self.pos
-        return self.config.seq_len - int(self.lengths[: len(self)].max(initial=0))
+        return self.config.seq_len - max(self.lengths[: len(self)].tolist(), default=0)
 
     def positions(self, n: int) -> np.ndarray:
         "(n,) of the next n tokens: of one sequence; or of n, the next of each."

@@ -7,20 +7,15 @@ __all__ = ['Header', 'Weights', 'slice_weights', 'read_header', 'map_file', 'Che
 
 # %% ../nbs/02_checkpoint.ipynb #09cf1ec5
 import os
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, make_dataclass, replace
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 
 import numpy as np
 
-from llama2_nb.config import (
-    TENSORS,
-    VECTORS,
-    CheckpointError,
-    Config,
-    parse_header,
-    tensor_shapes,
-)
+from .config import TENSORS, VECTORS, tensor_shapes
+from .config import CheckpointError, Config, parse_header
 from .files import open_regular, other_format
 from .matrix import Matrix, as_matrix
 from .registry import on_demand
@@ -124,7 +119,7 @@ def map_file(f, mmap: bool):  # f: a binary file; gives its header and all its b
     return header, data
 
 # %% ../nbs/02_checkpoint.ipynb #4fc0dcec
-class Checkpoint:
+class Checkpoint(AbstractContextManager):
     "An open model file. Use it in `with`, or close it."
 
     def __init__(self, path: str | os.PathLike, header: Header, data):
@@ -171,13 +166,9 @@ class Checkpoint:
         "Give up its share of the bytes; the last view that is still held frees them."
         data, self._data, self._weights = self._data, None, None
         if isinstance(data, MemoryMap):
-            try:
+            # views may still be out; the map goes with the last of them
+            with suppress(BufferError):
                 data.close()
-            except BufferError:
-                pass  # views are still out; the map goes with the last of them
-
-    def __enter__(self) -> "Checkpoint":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

@@ -44,7 +44,6 @@ from llama2_nb.registry import (
     find_model,
     find_vocabulary,
     open_model,
-    open_processors,
     open_vocabulary,
 )
 from .sampling import Sampler, SamplingParams
@@ -392,7 +391,7 @@ def generate(
             **choice,
         )
         return
-    sampler = Sampler(SamplingParams(**choice, processors=open_processors(processors or ())))
+    sampler = Sampler(SamplingParams(**choice, processors=processors or ()))
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
     if many:
         _generate_many(llama, texts, progress, steps, sampler)

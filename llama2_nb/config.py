@@ -100,8 +100,7 @@ KV_CACHE_LIMIT = 2**36
 # positions: None is the model's seq_len
 def kv_cache_bytes(c: Config, positions: int | None = None) -> int:
     "Memory of a full cache: two float32 vectors of kv_dim for each layer and position."
-    if positions is None:
-        positions = c.seq_len
+    positions = c.seq_len if positions is None else positions
     return 2 * 4 * c.n_layers * positions * c.kv_dim
 
 # %% ../nbs/01_config.ipynb #867566fa
@@ -161,9 +160,7 @@ TENSORS = dict(  # name → its sizes, in the order of the file
     wcls=("vocab_size", "dim"),
 )
 # those that are vectors, one or one for each layer: the weights of the norms
-VECTORS = tuple(
-    name for name, sizes in TENSORS.items() if len(sizes) == 1 + ("n_layers" in sizes)
-)
+VECTORS = tuple(n for n, s in TENSORS.items() if len(s) == 1 + ("n_layers" in s))
 
 
 def tensor_shapes(c: Config) -> dict[str, tuple[int, ...]]:

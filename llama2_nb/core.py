@@ -19,14 +19,8 @@ import numpy as np
 
 from .attention import KVCache
 from .config import embedded_model
-from llama2_nb.registry import (
-    find_model,
-    find_vocabulary,
-    on_demand,
-    open_model,
-    open_vocabulary,
-)
-from .sampling import Processor, Sampler, SamplingParams, read_params
+from . import registry
+from .sampling import Processor, Sampler, SamplingParams
 from .text import check_prompt, check_prompts, need, printable
 from .tokenizer import BOS, Tokenizer
 from .transformer import Transformer
@@ -43,8 +37,7 @@ def count_steps(
     seq_len: int,  # of the model
 ) -> int:  # positions that may be used, at most seq_len
     "What `steps` means. Raises `ValueError`."
-    if steps is None:
-        steps = STEPS
+    steps = STEPS if steps is None else steps
     possible = isinstance(steps, Integral) and steps >= 0
     need(possible, "steps", "a whole number from 0 up", steps)
     return min(int(steps) or seq_len, seq_len)
@@ -57,10 +50,9 @@ def decode_stream(
 ) -> Iterator[str]:
     "Turn ids into pieces of printable text as they come."
     decoder = tokenizer.decoder()
-    if previous is None:
-        previous = tokenizer.bos
-    if previous is not None:
-        decoder.push(previous)
+    first = tokenizer.bos if previous is None else previous
+    if first is not None:
+        decoder.push(first)
     for id in ids:
         if text := printable(decoder.push(id)):
             yield text
@@ -72,7 +64,7 @@ def compiled_sampler(model: Transformer, samplers: list[Sampler]):
     """The compiled model, if it may choose the tokens, or None: where processors look
     at the logits, and for a sampler of the user's own.
     """
-    plain = all(type(s) is Sampler and not s.params.processors for s in samplers)
+    plain = all(type(s) is Sampler and not s.processors for s in samplers)
     return model.compiled if plain else None
 
 
@@ -128,8 +120,7 @@ def write_tokens(
         left -= len(new)
         if left <= 0:
             return
-        steps_of_one = next_ids(model, [text], cache, [sampler], left, stops)
-        new = [id for (id,) in steps_of_one]
+        new = [id for (id,) in next_ids(model, [text], cache, [sampler], left, stops)]
 
 # %% ../nbs/09_core.ipynb #a588412d
 def write_many(
@@ -206,12 +197,14 @@ class Llama:
         """Open a checkpoint, or a Hugging Face folder, and its vocabulary. Raises
         `CheckpointError` or `TokenizerError`.
         """
-        path = find_model(model)
-        transformer = Transformer(open_model(path, positions, mmap), backend, threads)
+        path = registry.find_model(model)
+        transformer = Transformer(
+            registry.open_model(path, positions, mmap), backend, threads
+        )
         vocab_size = transformer.config.vocab_size
         if tokenizer is None:
-            tokenizer = find_vocabulary(path, vocab_size)
-        return cls(transformer, open_vocabulary(tokenizer, vocab_size), path)
+            tokenizer = registry.find_vocabulary(path, vocab_size)
+        return cls(transformer, registry.open_vocabulary(tokenizer, vocab_size), path)
 
     def limit(self, steps: int | None = None) -> int:
         """Positions that a text may use. None: 256, as llama2.c; all 512 of the
@@ -240,7 +233,7 @@ class Llama:
         before it; a compiled model may draw its numbers some tokens ahead. Raises
         `ValueError` for what can't be.
         """
-        params = read_params(temperature, top_p, seed, processors)
+        params = SamplingParams(temperature, top_p, seed, processors)
         return self._tokens(prompt, steps, params, sampler)
 
     def stream(
@@ -255,7 +248,7 @@ class Llama:
         sampler: Sampler | None = None,
     ) -> Iterator[str]:
         "Pieces of text as they are made, the prompt first; options as for `tokens`."
-        params = read_params(temperature, top_p, seed, processors)
+        params = SamplingParams(temperature, top_p, seed, processors)
         ids = self._tokens(prompt, steps, params, sampler)
         return decode_stream(self.tokenizer, ids)
 
@@ -271,7 +264,7 @@ class Llama:
         sampler: Sampler | None = None,
     ) -> str:
         "The whole text; options as for `tokens`."
-        params = read_params(temperature, top_p, seed, processors)
+        params = SamplingParams(temperature, top_p, seed, processors)
         ids = self._tokens(prompt, steps, params, sampler)
         return "".join(decode_stream(self.tokenizer, ids))
 
@@ -291,7 +284,7 @@ class Llama:
         """What `tokens` gives, for many prompts at once. Raises `ValueError` for
         what can't be.
         """
-        params = read_params(temperature, top_p, None, processors)
+        params = SamplingParams(temperature, top_p, None, processors)
         return self._tokens_many(check_prompts(prompts), steps, params, seed, batch)
 
     def generate_many(
@@ -310,7 +303,7 @@ class Llama:
         options as for `tokens_many`.
         """
         prompts = check_prompts(prompts)
-        params = read_params(temperature, top_p, None, processors)
+        params = SamplingParams(temperature, top_p, None, processors)
         complete = self._tokens_many(prompts, steps, params, seed, batch)
         if progress:
             from tqdm.auto import tqdm
@@ -338,8 +331,8 @@ class Llama:
         ids: list[int] | None = None,
     ) -> "Chat":
         "Begin a conversation (chapter 10). Raises `ValueError` for what can't be."
-        params = read_params(temperature, top_p, seed, processors)
-        chat = on_demand("Chat")
+        params = SamplingParams(temperature, top_p, seed, processors)
+        chat = registry.on_demand("Chat")
         return chat(self, system, steps, params, template, history, ids)
 
     def _encode(self, prompt: str) -> list[int]:
@@ -368,9 +361,8 @@ class Llama:
         steps, ids = self.limit(steps), self._encode(prompt)
         sampler = Sampler(params) if sampler is None else sampler
         stops = self.tokenizer.stops
-        return chain(
-            self._first(ids), write_tokens(self.model, ids, steps, sampler, stops)
-        )
+        written = write_tokens(self.model, ids, steps, sampler, stops)
+        return chain(self._first(ids), written)
 
     def _tokens_many(
         self,
@@ -415,7 +407,7 @@ def stream(
 ) -> Iterator[str]:
     "Yield a text piece by piece as it is written, beginning with the prompt."
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
-    params = read_params(temperature, top_p, seed, processors)
+    params = SamplingParams(temperature, top_p, seed, processors)
     return decode_stream(llama.tokenizer, llama._tokens(prompt, steps, params))
 
 
@@ -436,5 +428,5 @@ def generate(
     arguments as for `stream`.
     """
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads)
-    params = read_params(temperature, top_p, seed, processors)
+    params = SamplingParams(temperature, top_p, seed, processors)
     return "".join(decode_stream(llama.tokenizer, llama._tokens(prompt, steps, params)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MASK64', 'Processor', 'SEED_ZERO_STATE', 'random_u32', 'random_f32', 'sample_mult', 'nucleus', 'sample_topp',
-           'SamplingParams', 'read_params', 'Sampler', 'find_best', 'softmax_sequential', 'process']
+           'SamplingParams', 'Sampler', 'find_best', 'softmax_sequential', 'process']
 
 # %% ../nbs/08_sampling.ipynb #db48133e
 import time
@@ -48,9 +48,8 @@ def sample_mult(
     number.
     """
     cumulative = np.add.accumulate(probabilities)
-    return min(
-        int(np.searchsorted(cumulative, number, side="right")), len(probabilities) - 1
-    )
+    index = int(np.searchsorted(cumulative, number, side="right"))
+    return min(index, len(probabilities) - 1)
 
 # %% ../nbs/08_sampling.ipynb #afad38f9
 def nucleus(
@@ -60,9 +59,8 @@ def nucleus(
     """The smallest set of tokens that together exceed `top_p` (Holtzman et al.
     2019), as llama2.c cuts it.
     """
-    cutoff = (np.float32(1) - np.float32(top_p)) / np.float32(
-        max(1, len(probabilities) - 1)
-    )
+    others = np.float32(max(1, len(probabilities) - 1))
+    cutoff = (np.float32(1) - np.float32(top_p)) / others
     ids = np.flatnonzero(probabilities >= cutoff)
     # where llama2.c would read before its array
     if not ids.size:
@@ -96,8 +94,9 @@ class SamplingParams:
     temperature: float = 1.0  # 0: always the most probable token
     top_p: float = 0.9  # size of the nucleus; 0 or 1: all tokens
     seed: int | None = None  # None: from the time
-    # functions that change the logits first, in this order
-    processors: tuple[Processor, ...] = ()
+    # functions that change the logits first, in this order; or texts NAME=VALUE, which
+    # become functions (chapter 45)
+    processors: Iterable[Processor | str] = ()
 
     def __post_init__(self):
         t, p, seed = self.temperature, self.top_p, self.seed
@@ -108,19 +107,7 @@ class SamplingParams:
         possible = isinstance(seed, Integral) and 0 <= seed <= MASK64
         expected = f"a whole number from 0 to {MASK64}"
         need(seed is None or possible, "seed", expected, seed)
-        functions = self.processors
-        possible = isinstance(functions, tuple) and all(map(callable, functions))
-        need(possible, "processors", "a tuple of functions", repr(functions))
-
-
-def read_params(
-    temperature: float,
-    top_p: float,
-    seed: int | None,
-    processors: Iterable[Processor | str],  # functions, or texts NAME=VALUE
-) -> SamplingParams:
-    "Settings as users write them. Raises `ValueError` for what makes no sense."
-    return SamplingParams(temperature, top_p, seed, open_processors(processors))
+        object.__setattr__(self, "processors", open_processors(self.processors))
 
 # %% ../nbs/08_sampling.ipynb #206aa70b
 # where seed 0 begins, since xorshift64* never leaves the state 0
@@ -132,6 +119,7 @@ class Sampler:
 
     def __init__(self, params: SamplingParams = SamplingParams()):
         self.params = params
+        self.processors = open_processors(params.processors)
         self.seed = time.time_ns() & MASK64 if params.seed is None else int(params.seed)
         self.state = self.seed or SEED_ZERO_STATE
 
@@ -153,8 +141,8 @@ class Sampler:
     ) -> int:  # token id
         "Choose a token. Raises `ValueError` if the logits are not numbers."
         best = find_best(logits)
-        if self.params.processors:
-            logits = process(self.params.processors, ids, logits)
+        if self.processors:
+            logits = process(self.processors, ids, logits)
             best = int(logits.argmax())
         temperature = np.float32(self.params.temperature)
         top_p = np.float32(self.params.top_p)

@@ -34,7 +34,7 @@ from . import __version__
 from .config import count_parameters
 from .core import Llama, decode_stream
 from .files import missing
-from .registry import choose_backend, find_vocabulary, open_processors
+from .registry import choose_backend, find_vocabulary
 from .sampling import MASK64, Sampler, SamplingParams
 from .text import check_prompts
 
@@ -202,7 +202,7 @@ def new_job(
     `Llama.tokens`.
     """
     processors = check_names(processors)
-    params = SamplingParams(temperature, top_p, seed, open_processors(processors))
+    params = SamplingParams(temperature, top_p, seed, processors)
     if backend == "auto":
         backend = "numba" if find_spec("numba") else "numpy"
     model, tokenizer = whole_path(model), whole_path(tokenizer)

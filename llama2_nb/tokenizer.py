@@ -153,8 +153,7 @@ class StreamDecoder:
     def push(self, id: int) -> str:  # the text that is complete now, perhaps none
         "Take the next token. Raises `ValueError` if it is not in the vocabulary."
         last = len(self._pieces) - 1
-        if not 0 <= id <= last:
-            raise ValueError(f"token id: expected 0 to {last}, found {id}")
+        need(0 <= id <= last, "token id", f"0 to {last}", id)
         piece = b"" if id in self._silent else self._pieces[id]
         if self._previous == self._bos and piece[:1] == b" ":
             piece = piece[1:]
@@ -195,8 +194,9 @@ class Tokenizer:
         bytes_ = {piece: id for id, piece in enumerate(BYTES, start=3)}
         self._ids = dict(numbered) | bytes_
         # llama2.c merges nothing below
-        merged = [(piece, id) for piece, id in numbered if scores[id] > -1e10]
-        self._rank = {piece: -scores[id] for piece, id in merged}
+        self._rank = {
+            piece: -scores[id] for piece, id in numbered if scores[id] > -1e10
+        }
 
     @classmethod
     def open(
@@ -252,11 +252,8 @@ WORDS = re.compile(r" ?\w+| ?[^\w\s]+|\s")
 
 def _pairs(parts: list[bytes]) -> list[bytes]:
     "Joined texts of the adjacent pairs of a word; byte tokens are never part of one."
-    joined = []
-    for a, b in zip(parts, parts[1:]):
-        if not (_BYTE.fullmatch(a) or _BYTE.fullmatch(b)):
-            joined.append(a + b)
-    return joined
+    pairs = zip(parts, parts[1:])
+    return [a + b for a, b in pairs if not (_BYTE.fullmatch(a) or _BYTE.fullmatch(b))]
 
 
 def learn_merges(
@@ -270,11 +267,15 @@ def learn_merges(
     cut = {word: spell([c.encode() for c in word], known) for word in words}
     # joined pair → occurrences, words that have it
     count, where = Counter(), defaultdict(set)
-    for word, parts in cut.items():
-        for pair in _pairs(parts):
-            count[pair] += words[word]
+
+    def add(word: str, times: int) -> None:
+        for pair in _pairs(cut[word]):
+            count[pair] += times
             where[pair].add(word)
-    rank = {}
+
+    for word, times in words.items():
+        add(word, times)
+    rank: dict[bytes, float] = {}
     while len(rank) < n and count:
         # the text breaks ties, so every run learns the same
         best = min(count, key=lambda pair: (-count[pair], pair))
@@ -282,12 +283,9 @@ def learn_merges(
             break
         rank[best] = float(len(rank))
         for word in where[best]:
-            for pair in _pairs(cut[word]):
-                count[pair] -= words[word]
+            add(word, -words[word])
             cut[word] = merge_pairs(cut[word], rank)
-            for pair in _pairs(cut[word]):
-                count[pair] += words[word]
-                where[pair].add(word)
+            add(word, words[word])
         del count[best], where[best]
     return list(rank)
 

@@ -187,8 +187,7 @@ class Transformer:
             if short:  # products that aren't worth BLAS's threads
                 BLAS.enter()
             hidden = run_blocks(self.weights, tokens, cache, self._frequencies, trace)
-            if last_only:
-                hidden = hidden[-1:]
+            hidden = hidden[-1:] if last_only else hidden
             logits = linear(hidden, self.weights.wcls)
         finally:
             BLAS.leave()
