@@ -14,7 +14,7 @@ from mmap import ACCESS_READ, mmap as MemoryMap
 
 import numpy as np
 
-from .config import TENSORS, VECTORS, tensor_shapes
+from .config import OPTIONAL, TENSORS, VECTORS, tensor_shapes
 from .config import CheckpointError, Config, parse_header
 from .files import open_regular, other_format
 from .matrix import Matrix, as_matrix
@@ -59,10 +59,9 @@ class Header:
         return slice_weights(self, data)
 
 # %% ../nbs/02_checkpoint.ipynb #f96f3164
-_FIELDS = [(name, Matrix) for name in TENSORS if name != "wcls"]
-_Fields = make_dataclass(
-    "_Fields", [*_FIELDS, ("wcls", Matrix, None)], frozen=True, eq=False
-)
+_FIELDS = [(name, Matrix) for name in TENSORS if name not in OPTIONAL]
+_FIELDS += [(name, Matrix, None) for name in OPTIONAL]  # type: ignore[misc]
+_Fields = make_dataclass("_Fields", _FIELDS, frozen=True, eq=False)
 
 
 @dataclass(frozen=True, eq=False)

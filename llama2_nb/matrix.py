@@ -71,9 +71,9 @@ def is_plain(tensor) -> bool:
     return isinstance(tensor, np.ndarray) and not isinstance(tensor, Float32)
 
 
-def compiled(tensor):  # a `Matrix`, or a plain array, as the weight of a norm
+def compiled(tensor):  # a `Matrix`; a plain array, as the weight of a norm; None if there is none
     "What compiled code takes for any tensor of a model. Raises `ValueError` if it can't take it."
-    return tensor if is_plain(tensor) else tensor.compiled()
+    return tensor if tensor is None or is_plain(tensor) else tensor.compiled()
 
 # %% ../nbs/71_matrix.ipynb #71a0000d
 class Stored(Matrix, Protocol):

@@ -12,6 +12,7 @@ __all__ = ['ACTIVATIONS', 'FIELDS', 'STREAM', 'WIDE', 'NORMED', 'ANGLES', 'OTHER
            'rope_cos_sin', 'rotate', 'attend_together', 'prefetch_head', 'append', 'attend']
 
 # %% ../../nbs/31_compiled.ipynb #31c00003
+import inspect
 import operator
 from math import cos as cosine
 from math import sin as sine
@@ -598,5 +599,8 @@ def attend(q, k, v, cache, layer):
     return heads, None
 
 # %% ../../nbs/31_compiled.ipynb #31c00014
-for f in (transformer.self_attention, transformer.feed_forward, transformer.run_blocks):
-    register_jitable(**OPTIONS)(f)
+# all functions of the block's module but `keep`, whose place is taken above; those that compiled
+# code doesn't call are never compiled
+for name, f in inspect.getmembers(transformer, inspect.isfunction):
+    if f.__module__ == transformer.__name__ and name != "keep":
+        register_jitable(**OPTIONS)(f)
