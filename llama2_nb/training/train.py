@@ -23,9 +23,9 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,9 +208,7 @@ def quick_encoder(tok: Tokenizer) -> Callable[[str], list[int]]:  # text → ids
     # the space that encode() puts in front, and what a line feed is
     newline = tok.encode("\n", bos=False)
 
-    def whole(text: str) -> list[int]:
-        return tok.encode(text, bos=False)
-
+    whole = partial(tok.encode, bos=False)
     if any(len(WORDS.findall(piece.decode("utf-8", "replace"))) > 1 for piece in tok.pieces[259:]):
         return whole
 
@@ -340,10 +338,9 @@ class Training:
 
     # data: a Stream or TextFile
     def __init__(self, recipe: Recipe, config: Config, data, weights: dict | None = None):
-        self.recipe, self.config, self.data, self.step, self.start = recipe, config, data, 0, 0
+        self.recipe, self.config, self.data, self.step = recipe, config, data, 0
         # a run that goes on must have begun with them
-        if weights:
-            self.start = zlib.crc32(b"".join(w.tobytes() for w in weights.values()))
+        self.start = zlib.crc32(b"".join(w.tobytes() for w in weights.values())) if weights else 0
         self.weights = weights or new_weights(config, recipe.seed)
         self.m = {name: np.zeros_like(w) for name, w in self.weights.items()}
         self.v = {name: np.zeros_like(w) for name, w in self.weights.items()}
@@ -912,9 +909,9 @@ def prepare(
     if data != "tales":
         open_regular(data, ValueError).close()
     check_folder(out)
-    # a new folder is made when all else is known to be right
-    log = Log(out) if (out / LOG).exists() else None
-    try:
+    with ExitStack() as opened:
+        # a new folder is made when all else is known to be right
+        log = opened.enter_context(Log(out)) if (out / LOG).exists() else None
         tok = open_vocabulary(log, data, r, tokenizer, say)
         if data == "tales":
             rows = Stream(tales_sequence(tok), r.seed, r.length)
@@ -922,10 +919,7 @@ def prepare(
             rows = TextFile(data, tok, r.seed, r.length)
         t = Training(r, r.config(tok.vocab_size), rows, weights)
         run = Run(out, t, tok, Path(data).name, log)
-    except BaseException:
-        if log:
-            log.close()
-        raise
+        opened.pop_all()  # from here on the run closes it
     if not run.log.locked:
         say(f"{out}: there are no file locks here: let no other training write to this folder")
     say(f"{count_parameters(run.t.config):,} parameters, step {run.t.step} of {r.steps}")
