@@ -6,8 +6,9 @@
 __all__ = ['CHATS', 'SEPARATOR', 'LOG', 'PROMPTS', 'SHAPE', 'adamw', 'Recipe', 'learning_rate', 'clip_gradient', 'new_weights',
            'tale', 'tales_vocabulary', 'tales_sequence', 'quick_encoder', 'Stream', 'read_texts', 'TextFile',
            'part_gradient', 'part_loss', 'Training', 'copying', 'fingerprint', 'checksum', 'save_state', 'differences',
-           'load_state', 'read_log', 'begins_log', 'check_folder', 'is_landmark', 'Log', 'samples', 'delayed_interrupt',
-           'Run', 'silent', 'open_vocabulary', 'open_start', 'prepare', 'finish', 'train', 'text_surprisal']
+           'load_state', 'read_log', 'first_settings', 'check_folder', 'is_landmark', 'Log', 'samples',
+           'delayed_interrupt', 'Run', 'silent', 'open_vocabulary', 'open_start', 'prepare', 'finish', 'train',
+           'text_surprisal']
 
 # %% ../../nbs/22_training.ipynb #trn00003
 import io
@@ -570,16 +571,17 @@ def _entry(path: str | os.PathLike, n: int, line: bytes) -> dict:
     )
 
 
-def begins_log(data: bytes) -> bool:  # data: how a file begins
-    "Whether it begins as the log of a training does."
+def first_settings(data: bytes) -> dict:  # data: how a file begins
+    "The settings with which the log of a training begins; none, if it is no such log."
     try:
         entry = json.loads(data.split(b"\n", 1)[0]) if b"\n" in data else None
     except (ValueError, RecursionError):
-        return False
+        return {}
     settings = entry.get("settings") if isinstance(entry, dict) else None
-    return isinstance(settings, dict) and all(
+    known = isinstance(settings, dict) and all(
         isinstance(settings.get(f.name), (int, float)) for f in fields(Recipe)
     )
+    return settings if known else {}
 
 
 def check_folder(folder: Path) -> None:
@@ -597,7 +599,7 @@ def check_folder(folder: Path) -> None:
         begun = _FIRST.startswith(data[: len(_FIRST)]) and b"\n" not in data
         torn = names == [LOG] and begun
         log = "the log of a training, which begins with its settings"
-        need(torn or begins_log(data), str(path), log, "another file")
+        need(torn or bool(first_settings(data)), str(path), log, "another file")
     elif names:
         refuse(
             str(folder),
@@ -641,10 +643,7 @@ class Log(AbstractContextManager):
     def vocab_size(self) -> int | None:
         "What the settings say of the vocabulary."
         self.file.seek(0)
-        data = self.file.read(2**16)
-        if not begins_log(data):
-            return None
-        tokens = _entry(self.path, 1, data.split(b"\n", 1)[0])["settings"].get("tokens")
+        tokens = first_settings(self.file.read(2**16)).get("tokens")
         return tokens if isinstance(tokens, int) else None
 
     def begin(self, settings: dict) -> None:
