@@ -36,8 +36,14 @@ from llama2_nb.config import (
     tensor_shapes,
 )
 from .core import Llama, decode_stream
-from .formats.llama2c import count_nonfinite
+from llama2_nb.formats.llama2c import (
+    check_target,
+    count_nonfinite,
+    open_floats,
+    quantize_checkpoint,
+)
 from llama2_nb.registry import (
+    HUB_NAME,
     PROCESSORS,
     find_model,
     find_vocabulary,
@@ -590,19 +596,13 @@ def _terminal() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr)
 
 
-def _read_line() -> str:
-    """The next line of standard input, empty at its end. Raises `ValueError` for one without a
-    bound.
+def _ask(question: str, stream) -> str:
+    """The next line of standard input, after a question; empty at the end of the input. Raises
+    `ValueError` for a line without a bound.
     """
+    print(question, end="", file=stream, flush=True)
     line = sys.stdin.readline(LIMIT + 1) if sys.stdin else ""
     need(len(line) <= LIMIT, "standard input", f"at most {LIMIT} characters", "more")
-    return line
-
-
-def _ask(question: str, stream) -> str:
-    "The next line of standard input, after a question; empty at the end of the input."
-    print(question, end="", file=stream, flush=True)
-    line = _read_line()
     if not line:
         print(file=stream, flush=True)
     return line
@@ -821,15 +821,13 @@ def tokenize(
     ] = False,
 ) -> None:
     "Show how a text is cut into tokens: a line for each, its id and its piece."
+    vocab_size = None
     if tokenizer is None or model is not None:
         path = find_model(model)
         with open_model(path) as ckpt:
             vocab_size = ckpt.config.vocab_size
-        if tokenizer is None:
-            tokenizer = find_vocabulary(path, vocab_size)
-        tok = open_vocabulary(tokenizer, vocab_size)
-    else:
-        tok = open_vocabulary(tokenizer)
+        tokenizer = find_vocabulary(path, vocab_size) if tokenizer is None else tokenizer
+    tok = open_vocabulary(tokenizer, vocab_size)
     text = _text(text)
     ids = tok.encode(text, bos, eos)
     if eos and ids == tok.encode(text, bos):
@@ -897,7 +895,6 @@ def bench(
 def _random_model(folder: str, shape: str, int8: bool) -> str:
     "The path of a file of random weights."
     from llama2_nb.bench import SHAPES, write_random
-    from llama2_nb.formats.llama2c import quantize_checkpoint
 
     path = os.path.join(folder, f"{shape}.bin")
     write_random(path, SHAPES[shape])
@@ -930,9 +927,6 @@ def quantize(
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
-
-    # chapter 34
-    from llama2_nb.formats.llama2c import check_target, open_floats, quantize_checkpoint
 
     path = find_model(model)
     check_target(path, target)
@@ -1119,7 +1113,6 @@ def download(
 ) -> None:
     "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
     from llama2_nb import hub
-    from llama2_nb.registry import HUB_NAME
 
     possible = name in hub.STORIES or HUB_NAME.fullmatch(name)
     _need(possible, f"one of {', '.join(hub.STORIES)}, or OWNER/NAME", name)
