@@ -32,6 +32,7 @@ from .formats.llama2c import write_checkpoint
 from .matrix import in_float32
 from .registry import find_vocabulary, open_model
 from .sampling import Sampler, SamplingParams
+from .text import need
 from .tokenizer import Tokenizer
 from .transformer import Transformer
 
@@ -166,11 +167,8 @@ def _complaint(done: subprocess.CompletedProcess) -> str:
 
 def _need_file(path: str | os.PathLike, peer: str) -> None:
     "Raise `ValueError` for a folder, which peers can't read."
-    if os.path.isdir(path):
-        raise ValueError(
-            f"peer {peer}: expected a llama2.c file, found a folder: {path} "
-            f"(llama2-nb convert {path} OUT.bin makes one)"
-        )
+    folder = f"a folder: {path} (llama2-nb convert {path} OUT.bin makes one)"
+    need(not os.path.isdir(path), f"peer {peer}", "a llama2.c file", folder)
 
 
 # tokens a second
@@ -183,8 +181,8 @@ def run_llama2c(binary: str, path: str | os.PathLike, steps: int, threads: int) 
     done = _run(command, binary, OMP_NUM_THREADS=str(threads))
     found = re.search(r"achieved tok/s: ([0-9.]+)", done.stderr.decode("utf-8", "replace"))
     rate = float(found[1]) if found and re.fullmatch(r"\d+(\.\d*)?", found[1]) else 0.0
-    if done.returncode or not rate:
-        raise ValueError(f"{binary}: expected a line 'achieved tok/s: …', found {_complaint(done)}")
+    possible = rate > 0 and not done.returncode
+    need(possible, binary, "a line 'achieved tok/s: …'", _complaint(done))
     return rate
 
 # %% ../nbs/66_bench.ipynb #308bfe10
@@ -354,12 +352,10 @@ def run_peer(
     """`rates` of one of `PEERS` in a new process. Raises `ValueError` if its packages are
     missing or it fails.
     """
-    missing = [package for package in PEERS[name][1] if find_spec(package) is None]
-    if missing:
-        raise ValueError(
-            f"peer {name}: expected the packages {' and '.join(PEERS[name][1])}, found no"
-            f" {missing[0]}"
-        )
+    packages = PEERS[name][1]
+    for package in packages:
+        found = find_spec(package) is not None
+        need(found, f"peer {name}", f"the packages {' and '.join(packages)}", f"no {package}")
     script = (
         "import json, sys; from llama2_nb.bench import PEERS, rates; name, path, *n = sys.argv[1:];"
         " v, s, p, t = map(int, n); feed = PEERS[name][0](path, t); rates(feed, v, 3, p);"
@@ -390,8 +386,7 @@ def bench(
 ) -> dict:  # figures, ready for JSON; speeds in tokens a second
     "Measure a checkpoint, and peers with it, in turns. Raises `ValueError` for what can't be."
     for name, value in dict(rounds=rounds, steps=steps, prompt=prompt).items():
-        if value < 1:
-            raise ValueError(f"{name}: expected a whole number from 1 up, found {value}")
+        need(value >= 1, name, "a whole number from 1 up", value)
     with open_model(path) as ckpt:  # a file, or a Hugging Face folder
         c, cores = ckpt.config, os.cpu_count() or 1
         model = Transformer(ckpt, backend=backend, threads=threads)

@@ -5,11 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'ProcessorsOption',
            'BackendOption', 'ThreadsOption', 'PositionsOption', 'ModelArgument', 'SourceArgument', 'GroupSizeOption',
-           'LIMIT', 'LONGEST', 'HOT', 'PromptArgument', 'PromptOption', 'StepsOption', 'CountOption', 'PromptsOption',
-           'ProgressOption', 'OutOption', 'WorkersOption', 'SchedulerOption', 'BatchSizeOption', 'SystemOption',
-           'ConversationOption', 'TemplateOption', 'HISTORY', 'PeerOption', 'FolderOption', 'DataOption', 'LearnOption',
-           'StartOption', 'CoresOption', 'SIZES', 'INTERNAL', 'generate', 'chat', 'inspect', 'tokenize', 'bench',
-           'quantize', 'train', 'convert', 'download', 'main']
+           'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'SIZES', 'INTERNAL', 'generate', 'chat', 'inspect', 'tokenize',
+           'bench', 'quantize', 'train', 'convert', 'download', 'main']
 
 # %% ../nbs/47_cli.ipynb #fac3578b
 import json
@@ -19,7 +16,8 @@ import tempfile
 import time
 import traceback
 import warnings
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import suppress
 from dataclasses import fields
 from math import prod
 from pathlib import Path
@@ -38,8 +36,14 @@ from llama2_nb.config import (
     tensor_shapes,
 )
 from .core import Llama, decode_stream
-from .formats.llama2c import count_nonfinite
+from llama2_nb.formats.llama2c import (
+    check_target,
+    count_nonfinite,
+    open_floats,
+    quantize_checkpoint,
+)
 from llama2_nb.registry import (
+    HUB_NAME,
     PROCESSORS,
     find_model,
     find_vocabulary,
@@ -47,7 +51,7 @@ from llama2_nb.registry import (
     open_vocabulary,
 )
 from .sampling import Sampler, SamplingParams
-from .text import check_history, printable
+from .text import check_history, need, printable
 
 # %% ../nbs/47_cli.ipynb #78e1a446
 app = typer.Typer(
@@ -174,10 +178,8 @@ HOT = 2  # the temperature from which on a warning is given
 
 def _drop(stream) -> None:
     "Let what a broken stream still holds go nowhere, or Python complains about it at exit."
-    try:
+    with suppress(OSError, ValueError, AttributeError):  # there may be no such stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError, AttributeError):
-        pass  # there is no such stream
 
 
 def _line(message: str) -> str:
@@ -212,23 +214,25 @@ def _text(text: str) -> str:
     return read_text("-", LIMIT).removesuffix("\n")
 
 
+def _need(possible: bool, expected: str, found: str) -> None:
+    "Refuse options that don't go together."
+    if not possible:
+        raise typer.BadParameter(f"expected {expected}, found {found}")
+
+
 def _backend(backend: str, threads: Optional[int]) -> str:
     "Threads are Numba's: whoever asks for some, asks for Numba."
-    if threads is None:
-        return backend
-    if backend == "numpy":
-        raise typer.BadParameter("expected --threads with Numba, found --backend numpy")
-    return "numba" if backend == "auto" else backend
+    _need(threads is None or backend != "numpy", "--threads with Numba", "--backend numpy")
+    return "numba" if threads is not None and backend == "auto" else backend
 
 
 def _warn_of_heat(temperature: float) -> None:
     "llama.cpp's -t is the number of threads: who types it out of habit should know."
-    if temperature < HOT:
-        return
-    _say(
-        f"warning: -t {temperature:g} is the temperature, and from {HOT} up most models write"
-        " nonsense; --threads sets the threads"
-    )
+    if temperature >= HOT:
+        _say(
+            f"warning: -t {temperature:g} is the temperature, and from {HOT} up most models write"
+            " nonsense; --threads sets the threads"
+        )
 
 
 @app.callback(invoke_without_command=True)
@@ -245,106 +249,42 @@ def _options(
         print(ctx.get_help())
 
 # %% ../nbs/47_cli.ipynb #4b421a22
-class _Meter:
-    "Passes tokens through and measures how fast the model makes them."
+def _timed(ids: Iterator[int], times: list[float]) -> Iterator[int]:
+    "Pass tokens through, and note when each came."
+    for id in ids:
+        times.append(time.perf_counter())
+        yield id
 
-    def __init__(self, n_prompt: int):
-        self.n, self.n_prompt, self.first = 0, n_prompt, 0.0
 
-    def watch(self, ids: Iterator[int]) -> Iterator[int]:
-        for id in ids:
-            self.n += 1
-            if self.n == self.n_prompt + 1:
-                self.first = time.perf_counter()
-            yield id
-
-    def report(self) -> str:
-        made = self.n - self.n_prompt - 1  # the first one starts the clock
-        if made < 1:
-            return f"{self.n} tokens"
-        return f"achieved tok/s: {made / (time.perf_counter() - self.first):.1f} ({self.n} tokens)"
+def _speed(times: list[float], n_prompt: int) -> str:
+    "How fast a model made the tokens after its prompt."
+    made = len(times) - n_prompt - 1  # the first one starts the clock
+    if made < 1:
+        return f"{len(times)} tokens"
+    seconds = time.perf_counter() - times[n_prompt]
+    return f"achieved tok/s: {made / seconds:.1f} ({len(times)} tokens)"
 
 # %% ../nbs/47_cli.ipynb #3d17e39b
-PromptArgument = Annotated[
-    Optional[str],
-    typer.Argument(
-        help="How the text begins; '-' reads it from standard input, without its last line end."
-    ),
-]
-PromptOption = Annotated[
-    Optional[str], typer.Option("--prompt", "-i", help="The same, with llama2.c's letter.")
-]
-StepsOption = Annotated[
-    Optional[int],
-    typer.Option(
-        "--steps",
-        "-n",
-        help="Positions in all, the prompt included; 0: as many as the model has. "
-        "Default: 256; of the bundled model, all 512.",
-    ),
-]
-CountOption = Annotated[
-    int,
-    typer.Option(
-        "--count",
-        min=1,
-        max=10**6,
-        help="So many texts, side by side; each has the seed after that of the one before.",
-    ),
-]
-PromptsOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--prompts",
-        help=(
-            "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-':"
-            " standard input."
-        ),
-    ),
-]
-ProgressOption = Annotated[
-    bool, typer.Option("--progress", help="With several texts, show how many are complete.")
-]
-OutOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--out",
-        help=(
-            "A JSONL file for the texts, which processes side by side write; if it is there,"
-            " what it lacks is added."
-        ),
-    ),
-]
-WorkersOption = Annotated[
-    Optional[int],
-    typer.Option(
-        "--workers",
-        min=1,
-        help="With --out, so many processes on this machine. Default: one for each core.",
-    ),
-]
-SchedulerOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--scheduler",
-        help=(
-            "With --out, the address or the scheduler file of a Dask cluster that you trust:"
-            " whoever can reach it "
-            "runs code as you there, and it can run code here."
-        ),
-    ),
-]
-BatchSizeOption = Annotated[
-    Optional[int],
-    typer.Option("--batch-size", min=1, help="With --out, so many texts make a task. Default: 64."),
-]
-
-
 @app.command(epilog='For example: llama2-nb generate "The little fox" -t 0.8 -s 42')
 def generate(
-    prompt: PromptArgument = None,
-    prompt_option: PromptOption = None,
-    steps: StepsOption = None,
+    prompt: Annotated[
+        Optional[str],
+        typer.Argument(
+            help="How the text begins; '-' reads it from standard input, without its last line end."
+        ),
+    ] = None,
+    prompt_option: Annotated[
+        Optional[str], typer.Option("--prompt", "-i", help="The same, with llama2.c's letter.")
+    ] = None,
+    steps: Annotated[
+        Optional[int],
+        typer.Option(
+            "--steps",
+            "-n",
+            help="Positions in all, the prompt included; 0: as many as the model has. "
+            "Default: 256; of the bundled model, all 512.",
+        ),
+    ] = None,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.9,
     seed: SeedOption = None,
@@ -354,26 +294,82 @@ def generate(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     positions: PositionsOption = None,
-    count: CountOption = 1,
-    prompts: PromptsOption = None,
-    progress: ProgressOption = False,
-    out: OutOption = None,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    batch_size: BatchSizeOption = None,
+    count: Annotated[
+        int,
+        typer.Option(
+            "--count",
+            min=1,
+            max=10**6,
+            help="So many texts, side by side; each has the seed after that of the one before.",
+        ),
+    ] = 1,
+    prompts: Annotated[
+        Optional[str],
+        typer.Option(
+            "--prompts",
+            help=(
+                "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-':"
+                " standard input."
+            ),
+        ),
+    ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="With several texts, show how many are complete.")
+    ] = False,
+    out: Annotated[
+        Optional[str],
+        typer.Option(
+            "--out",
+            help=(
+                "A JSONL file for the texts, which processes side by side write; if it is there,"
+                " what it lacks is added."
+            ),
+        ),
+    ] = None,
+    workers: Annotated[
+        Optional[int],
+        typer.Option(
+            "--workers",
+            min=1,
+            help="With --out, so many processes on this machine. Default: one for each core.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        Optional[str],
+        typer.Option(
+            "--scheduler",
+            help=(
+                "With --out, the address or the scheduler file of a Dask cluster that you trust:"
+                " whoever can reach it runs code as you there, and it can run code here."
+            ),
+        ),
+    ] = None,
+    batch_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--batch-size", min=1, help="With --out, so many texts make a task. Default: 64."
+        ),
+    ] = None,
 ) -> None:
     "Write a text, or many."
     many = prompts is not None or count > 1
-    _check_prompt(prompt, prompt_option, prompts)
-    if progress and out is None and not many:
+    given = [text for text in (prompt, prompt_option) if text is not None]
+    _need(len(given) < 2, "the prompt once", "it as an argument and as --prompt")
+    _need(prompts is None or not given, "one prompt or a file of them", "both")
+    shown = many or out is not None or not progress
+    _need(shown, "--count, --prompts or --out with --progress", "one text")
+    of_out = {"--workers": workers, "--scheduler": scheduler, "--batch-size": batch_size}
+    asked = [name for name, value in of_out.items() if value is not None]
+    for name in asked:
+        _need(out is not None, f"--out FILE with {name}", "none")
+    if out is not None and (threads is not None or {"--workers", "--scheduler"} <= {*asked}):
         raise typer.BadParameter(
-            "expected --count, --prompts or --out with --progress, found one text"
+            "expected --out with --workers or --scheduler, and neither with --threads"
         )
-    _check_out(out, threads, workers, scheduler, batch_size)
     backend = _backend(backend, threads)
     # 0 as in llama2.c: from the time
     choice = dict(temperature=temperature, top_p=top_p, seed=seed or None)
-    texts = _texts(prompt if prompt_option is None else prompt_option, prompts, count, out)
+    texts = _texts("".join(given), prompts, count, out)
     if out is not None:
         _generate_into(
             out,
@@ -399,40 +395,10 @@ def generate(
         _generate_one(llama, texts[0], steps, sampler)
 
 
-def _check_prompt(argument: Optional[str], option: Optional[str], file: Optional[str]) -> None:
-    "There is one way to say what the prompt is, and it is used once."
-    if argument is not None and option is not None:
-        raise typer.BadParameter(
-            "expected the prompt once, found it as an argument and as --prompt"
-        )
-    if file is not None and (argument is not None or option is not None):
-        raise typer.BadParameter("expected one prompt or a file of them, found both")
-
-
-def _check_out(
-    out: Optional[str],
-    threads: Optional[int],
-    workers: Optional[int],
-    scheduler: Optional[str],
-    batch_size: Optional[int],
-) -> None:
-    "Options of --out need it, and some exclude each other."
-    of_out = {"--workers": workers, "--scheduler": scheduler, "--batch-size": batch_size}
-    asked = [name for name, value in of_out.items() if value is not None]
-    if out is None and asked:
-        raise typer.BadParameter(f"expected --out FILE with {asked[0]}, found none")
-    if out is not None and (threads is not None or {"--workers", "--scheduler"} <= {*asked}):
-        raise typer.BadParameter(
-            "expected --out with --workers or --scheduler, and neither with --threads"
-        )
-
-
-def _texts(
-    prompt: Optional[str], prompts: Optional[str], count: int, out: Optional[str]
-) -> list[str]:
+def _texts(prompt: str, prompts: Optional[str], count: int, out: Optional[str]) -> list[str]:
     "The prompts, each as often as is asked for."
     if prompts is None:
-        return [_text(prompt or "")] * count
+        return [_text(prompt)] * count
     from llama2_nb.scale import LIMIT as longest, read_prompts  # chapter 37
 
     limit = LIMIT if out is None or prompts == "-" else longest
@@ -443,11 +409,12 @@ def _generate_one(llama: Llama, prompt: str, steps: Optional[int], sampler: Samp
     "Print a text as it is written, then how fast that was."
     ids = llama.tokens(prompt, steps=steps, sampler=sampler)
     _warn_of_heat(sampler.params.temperature)
-    meter = _Meter(len(llama.tokenizer.encode(prompt)) - 1)
-    _print(decode_stream(llama.tokenizer, meter.watch(ids)))
+    times = []
+    _print(decode_stream(llama.tokenizer, _timed(ids, times)))
     print(flush=True)
-    _say(f"{meter.report()}, seed {sampler.seed}")
-    _say_cut(llama, steps, [meter.n])
+    n_prompt = len(llama.tokenizer.encode(prompt)) - 1
+    _say(f"{_speed(times, n_prompt)}, seed {sampler.seed}")
+    _say_cut(llama, steps, [len(times)])
 
 
 # lengths: ids of each text
@@ -484,13 +451,12 @@ def _generate_many(
         processors=params.processors,
     )
     _warn_of_heat(params.temperature)
-    if progress:
-        from tqdm import tqdm
+    from tqdm import tqdm
 
-        complete = tqdm(
-            complete, total=len(prompts), unit="text", file=sys.stderr, disable=not sys.stderr
-        )
-    for i, ids in complete:
+    shown = progress and sys.stderr
+    for i, ids in tqdm(
+        complete, total=len(prompts), unit="text", file=sys.stderr, disable=not shown
+    ):
         ready[i] = ids
         while len(lengths) in ready:
             if lengths:
@@ -511,53 +477,41 @@ def _generate_into(out: str, texts: list[str], progress: bool, **options) -> Non
     "Let Dask's workers write the texts into a file."
     from llama2_nb.scale import stream_many  # chapter 37
 
-    began, added, errors, cut = time.perf_counter(), 0, 0, 0
+    began, counts = time.perf_counter(), Counter()
     progress = progress or bool(sys.stderr and sys.stderr.isatty())
     records = stream_many(texts, out=out, progress=progress, **options)
     _warn_of_heat(options["temperature"])
     for record in records:
-        added += 1
-        errors += "error" in record
-        cut += record.get("cut", False)
-    seconds = time.perf_counter() - began
-    _say(f"{added} of {len(texts)} texts added to {out}, {errors} of them errors, {seconds:.1f} s")
-    if cut:
+        counts.update(added=1, errors="error" in record, cut=record.get("cut", False))
+    seconds, added = time.perf_counter() - began, counts["added"]
+    _say(
+        f"{added} of {len(texts)} texts added to {out}, {counts['errors']} of them errors,"
+        f" {seconds:.1f} s"
+    )
+    if counts["cut"]:
         _say(
-            f"{cut} of {added} texts were cut at the last position that they may use; --steps 0 and"
-            " --positions, with another FILE, allow more"
+            f"{counts['cut']} of {added} texts were cut at the last position that they may use;"
+            " --steps 0 and --positions, with another FILE, allow more"
         )
 
 # %% ../nbs/47_cli.ipynb #1e6b648b
-SystemOption = Annotated[
-    Optional[str],
-    typer.Option("--system", "-y", help="What the assistant is told before the first message."),
-]
-ConversationOption = Annotated[
-    int,
-    typer.Option(
-        "--steps",
-        "-n",
-        help="Positions of the whole conversation; 0: as many as the model has.",
-    ),
-]
-TemplateOption = Annotated[
-    Optional[str],
-    typer.Option(
-        help=(
-            "How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the"
-            " model's own."
-        )
-    ),
-]
-
-
 @app.command(epilog='For example: llama2-nb chat -t 0.7 -i "Tell me a story about a brave rabbit."')
 def chat(
     message: Annotated[
         Optional[str], typer.Option("--prompt", "-i", help="The first message. Default: ask.")
     ] = None,
-    system: SystemOption = None,
-    steps: ConversationOption = 0,
+    system: Annotated[
+        Optional[str],
+        typer.Option("--system", "-y", help="What the assistant is told before the first message."),
+    ] = None,
+    steps: Annotated[
+        int,
+        typer.Option(
+            "--steps",
+            "-n",
+            help="Positions of the whole conversation; 0: as many as the model has.",
+        ),
+    ] = 0,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.9,
     seed: SeedOption = None,
@@ -567,7 +521,15 @@ def chat(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     positions: PositionsOption = None,
-    template: TemplateOption = None,
+    template: Annotated[
+        Optional[str],
+        typer.Option(
+            help=(
+                "How the model is told who speaks: llama2, llama3, chatml, or a file. Default: the"
+                " model's own."
+            )
+        ),
+    ] = None,
     history: Annotated[
         Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")
     ] = None,
@@ -575,21 +537,17 @@ def chat(
     """Talk with a model, in its own format. /reset begins again, /save FILE writes down what
     was said; an empty line leaves.
     """
-    if history is not None and system is not None:
-        raise typer.BadParameter(
-            "expected --system or --history, which holds the system's words, found both"
-        )
+    alone = history is None or system is None
+    _need(alone, "--system or --history, which holds the system's words", "both")
     messages, ids = (None, None) if history is None else _saved(history)
     first = messages[0] if messages else {}
     if first.get("role") == "system":
         system = first["content"]  # /reset keeps it
     backend = _backend(backend, threads)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
-    if beyond := [i for i in ids or () if i >= llama.model.config.vocab_size]:
-        raise ValueError(
-            f"{history}: ids: expected tokens below {llama.model.config.vocab_size}, found"
-            f" {beyond[0]}"
-        )
+    vocab_size = llama.model.config.vocab_size
+    beyond = next((i for i in ids or () if i >= vocab_size), None)
+    need(beyond is None, f"{history}: ids", f"tokens below {vocab_size}", beyond)
     talk = llama.chat(
         system or "",
         steps=steps,
@@ -619,11 +577,8 @@ def _saved(path: str) -> tuple[list[dict], Optional[list[int]]]:  # messages, id
         if not isinstance(saved, dict):
             raise ValueError(f"{saved!r:.40}")
         messages, ids = saved.get("messages"), saved.get("ids")
-        if not isinstance(messages, list):
-            raise ValueError(f"messages {messages!r:.40}")
-        if ids is not None and not (
-            isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
-        ):
+        possible = isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
+        if ids is not None and not possible:
             raise ValueError(f"ids {ids!r:.40}")
         return check_history(messages), ids
     except OSError as e:
@@ -640,23 +595,16 @@ def _terminal() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr)
 
 
-def _read_line() -> str:
-    """The next line of standard input, empty at its end. Raises `ValueError` for one without a
-    bound.
+def _ask(question: str, stream) -> str:
+    """The next line of standard input, after a question; empty at the end of the input. Raises
+    `ValueError` for a line without a bound.
     """
+    print(question, end="", file=stream, flush=True)
     line = sys.stdin.readline(LIMIT + 1) if sys.stdin else ""
-    if len(line) > LIMIT:
-        raise ValueError(f"standard input: expected at most {LIMIT} characters, found more")
-    return line
-
-
-def _ask(question: str) -> str:
-    "The answer to a question of the program; empty at the end of the input."
-    print(question, end="", file=sys.stderr, flush=True)
-    line = _read_line()
+    need(len(line) <= LIMIT, "standard input", f"at most {LIMIT} characters", "more")
     if not line:
-        print(file=sys.stderr, flush=True)
-    return line.strip()
+        print(file=stream, flush=True)
+    return line
 
 # %% ../nbs/47_cli.ipynb #1e6c648b
 def _reason(e: BaseException) -> str:
@@ -679,32 +627,19 @@ class _Conversation:
         try:
             while not self.talk.full:
                 if message is None:
-                    message = self.next_line()
+                    message = _ask("User: ", sys.stdout).removeprefix("\ufeff").strip("\r\n")
                 if not message:
                     break
-                if message.startswith("/"):
-                    self.obey(message)
-                else:
-                    self.turn(message)
+                handle = self.obey if message.startswith("/") else self.turn
+                handle(message)
                 message = None
-        except KeyboardInterrupt:
-            if _terminal():
+        except BaseException as e:
+            if isinstance(e, KeyboardInterrupt) and _terminal():
                 self.offer()
             else:
                 self.rescue()
             raise
-        except BaseException:
-            self.rescue()
-            raise
         self.offer()
-
-    def next_line(self) -> str:
-        "The user's next line; empty at the end of the input."
-        print("User: ", end="", flush=True)
-        line = _read_line()
-        if not line:
-            print(flush=True)
-        return line.removeprefix("\ufeff").strip("\r\n")
 
     def turn(self, message: str) -> None:
         "Say something, and print the answer as it comes."
@@ -769,15 +704,11 @@ class _Conversation:
         "Whether there is nothing to lose at this path, or the user has agreed."
         if not os.path.isfile(path) or not os.path.getsize(path):
             return True
-        try:
+        with suppress(ValueError):
             return bool(_saved(path))
-        except ValueError:
-            pass
         if _terminal():
-            return _ask(f"{_line(name)} is no saved chat. Overwrite it? [y/N] ").lower() in (
-                "y",
-                "yes",
-            )
+            question = f"{_line(name)} is no saved chat. Overwrite it? [y/N] "
+            return _ask(question, sys.stderr).strip().lower() in ("y", "yes")
         _say(
             f"{name}: expected a saved chat or a new file, found another file, which stays as it is"
         )
@@ -795,9 +726,8 @@ class _Conversation:
         if not _terminal():
             _say(f"{n} messages were not saved (a line /save FILE saves them)")
             return
-        while name := _ask(
-            "Save what was said? The name of a file, or an empty line to forget it: "
-        ):
+        question = "Save what was said? The name of a file, or an empty line to forget it: "
+        while name := _ask(question, sys.stderr).strip():
             if self.save(name):
                 return
 
@@ -827,8 +757,8 @@ def inspect(
     ] = False,
 ) -> None:
     "Show a checkpoint's header, its sizes, and where its parameters are."
-    if model is not None and model_option is not None:
-        raise typer.BadParameter("expected the model once, found it as an argument and as --model")
+    once = model is None or model_option is None
+    _need(once, "the model once", "it as an argument and as --model")
     path = find_model(model_option if model is None else model)
     with open_model(path) as ckpt:
         header = getattr(ckpt, "header", None)  # a folder has none
@@ -844,12 +774,8 @@ def inspect(
 
 def _print_sizes(c: Config, header: Optional[Header]) -> None:
     "The fields of a model, what follows from them, and the share of each tensor."
-    rows = {}
-    for i, f in enumerate(fields(c)):
-        if i < 8 or getattr(c, f.name) != f.default:
-            rows[f.name] = getattr(c, f.name)
-    for name in "head_size", "kv_dim", "kv_mul":
-        rows[name] = getattr(c, name)
+    told = [f.name for i, f in enumerate(fields(c)) if i < 8 or getattr(c, f.name) != f.default]
+    rows = {name: getattr(c, name) for name in (*told, "head_size", "kv_dim", "kv_mul")}
     rows |= dict(kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
     if size := header and header.group_size:  # version 2
         n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
@@ -894,15 +820,13 @@ def tokenize(
     ] = False,
 ) -> None:
     "Show how a text is cut into tokens: a line for each, its id and its piece."
+    vocab_size = None
     if tokenizer is None or model is not None:
         path = find_model(model)
         with open_model(path) as ckpt:
             vocab_size = ckpt.config.vocab_size
-        if tokenizer is None:
-            tokenizer = find_vocabulary(path, vocab_size)
-        tok = open_vocabulary(tokenizer, vocab_size)
-    else:
-        tok = open_vocabulary(tokenizer)
+        tokenizer = find_vocabulary(path, vocab_size) if tokenizer is None else tokenizer
+    tok = open_vocabulary(tokenizer, vocab_size)
     text = _text(text)
     ids = tok.encode(text, bos, eos)
     if eos and ids == tok.encode(text, bos):
@@ -914,17 +838,6 @@ def tokenize(
             print(f"{id:6} {tok.pieces[id].decode('utf-8', 'replace')!r}")
 
 # %% ../nbs/47_cli.ipynb #0a1164ff
-PeerOption = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        help=(
-            "What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary. May"
-            " be repeated."
-        )
-    ),
-]
-
-
 @app.command(epilog="For example: llama2-nb bench --shape 15M --peer ./run")
 def bench(
     model: ModelArgument = None,
@@ -939,19 +852,24 @@ def bench(
     prompt: Annotated[
         int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")
     ] = 200,
-    peer: PeerOption = None,
+    peer: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help=(
+                "What to run in turns with: llama.cpp, torch, or the path of a llama2.c binary."
+                " May be repeated."
+            )
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     "Measure how fast a model runs here."
     from llama2_nb.bench import SHAPES, bench as measure
 
-    if int8 and shape is None:
-        raise typer.BadParameter("expected --shape with --int8, found none")
-    if shape is not None and (model is not None or shape not in SHAPES):
-        raise typer.BadParameter(
-            f"expected a model or one of the shapes {', '.join(SHAPES)}, found {shape}"
-            + (f" and {model}" if model else "")
-        )
+    _need(shape is not None or not int8, "--shape with --int8", "none")
+    known = f"a model or one of the shapes {', '.join(SHAPES)}"
+    found = f"{shape} and {model}" if model else f"{shape}"
+    _need(shape is None or (model is None and shape in SHAPES), known, found)
     backend = _backend(backend, threads)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         figures = measure(
@@ -976,7 +894,6 @@ def bench(
 def _random_model(folder: str, shape: str, int8: bool) -> str:
     "The path of a file of random weights."
     from llama2_nb.bench import SHAPES, write_random
-    from llama2_nb.formats.llama2c import quantize_checkpoint
 
     path = os.path.join(folder, f"{shape}.bin")
     write_random(path, SHAPES[shape])
@@ -1009,9 +926,6 @@ def quantize(
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
-
-    # chapter 34
-    from llama2_nb.formats.llama2c import check_target, open_floats, quantize_checkpoint
 
     path = find_model(model)
     check_target(path, target)
@@ -1047,37 +961,10 @@ def quantize(
         print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
 
 # %% ../nbs/47_cli.ipynb #c9trn002
-def _whole(text: str, *names: str):
-    return Annotated[int, typer.Option(*names, help=text)]
+def _number(kind: type, text: str, *names: str):
+    return Annotated[kind, typer.Option(*names, help=text)]
 
 
-def _real(text: str, *names: str):
-    return Annotated[float, typer.Option(*names, help=text)]
-
-
-FolderOption = Annotated[
-    str,
-    typer.Option(
-        "--out",
-        "-o",
-        help="A new or empty folder for all that is made; a training begun there goes on.",
-    ),
-]
-DataOption = Annotated[
-    str, typer.Option("--data", help="A text file, or tales: stories without end.")
-]
-LearnOption = Annotated[
-    Optional[str],
-    typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first."),
-]
-StartOption = Annotated[
-    Optional[str],
-    typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary."),
-]
-CoresOption = Annotated[
-    Optional[int],
-    typer.Option("--threads", help="Default: one for each core; the result is the same."),
-]
 # what says how large the model is → its field of `Recipe`
 SIZES = dict(
     dim="dim",
@@ -1093,33 +980,55 @@ SIZES = dict(
 @app.command(epilog="For example: llama2-nb train --data book.txt --out mine --steps 1000")
 def train(
     ctx: typer.Context,
-    out: FolderOption,
-    data: DataOption = "tales",
-    tokenizer: LearnOption = None,
-    start: StartOption = None,
-    steps: _whole("Steps in all.", "--steps", "-n") = 10_000,
-    seed: _whole("Of the first weights and of the data.", "--seed", "-s") = 1,
-    dim: _whole("Width of the model.") = 128,
-    hidden_dim: _whole("Width of its feed-forward networks.") = 320,
-    layers: _whole("Blocks.") = 5,
-    heads: _whole("Heads of a block.") = 8,
-    kv_heads: _whole("Heads that keep keys and values.") = 4,
-    vocab_size: _whole("Tokens to learn.") = 896,
-    length: _whole("Tokens of a row; the most positions that the model will know.") = 512,
-    batch: _whole("Rows of a step.") = 8,
-    micro: _whole("Rows that go through the model together.") = 2,
-    lr: _real("The peak of the learning rate.") = 3e-3,
-    warmup: _whole("Steps up to the peak.") = 200,
-    decay: _real("Weight decay.") = 0.1,
-    clip: _real("The longest gradient that is followed.") = 1.0,
-    save_every: _whole("Steps from one saved state to the next.") = 100,
-    check_every: _whole("Steps from one look at the held-out rows to the next.") = 250,
-    threads: CoresOption = None,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="A new or empty folder for all that is made; a training begun there goes on.",
+        ),
+    ],
+    data: Annotated[
+        str, typer.Option("--data", help="A text file, or tales: stories without end.")
+    ] = "tales",
+    tokenizer: Annotated[
+        Optional[str],
+        typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first."),
+    ] = None,
+    start: Annotated[
+        Optional[str],
+        typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary."),
+    ] = None,
+    steps: _number(int, "Steps in all.", "--steps", "-n") = 10_000,
+    seed: _number(int, "Of the first weights and of the data.", "--seed", "-s") = 1,
+    dim: _number(int, "Width of the model.") = 128,
+    hidden_dim: _number(int, "Width of its feed-forward networks.") = 320,
+    layers: _number(int, "Blocks.") = 5,
+    heads: _number(int, "Heads of a block.") = 8,
+    kv_heads: _number(int, "Heads that keep keys and values.") = 4,
+    vocab_size: _number(int, "Tokens to learn.") = 896,
+    length: _number(int, "Tokens of a row; the most positions that the model will know.") = 512,
+    batch: _number(int, "Rows of a step.") = 8,
+    micro: _number(int, "Rows that go through the model together.") = 2,
+    lr: _number(float, "The peak of the learning rate.") = 3e-3,
+    warmup: _number(int, "Steps up to the peak.") = 200,
+    decay: _number(float, "Weight decay.") = 0.1,
+    clip: _number(float, "The longest gradient that is followed.") = 1.0,
+    save_every: _number(int, "Steps from one saved state to the next.") = 100,
+    check_every: _number(int, "Steps from one look at the held-out rows to the next.") = 250,
+    threads: Annotated[
+        Optional[int],
+        typer.Option("--threads", help="Default: one for each core; the result is the same."),
+    ] = None,
 ) -> None:
     "Train a model from nothing, or go on with a training. Ctrl-C saves."
     from llama2_nb.training.train import train as run  # chapter 22
 
-    with _interruptible():
+    # a model that it starts from has its sizes already: those that were asked for must agree
+    given = [
+        name for name in SIZES if not start or ctx.get_parameter_source(name).name == "COMMANDLINE"
+    ]
+    try:
         log = run(
             out,
             data,
@@ -1128,7 +1037,7 @@ def train(
             threads=threads,
             progress=bool(sys.stderr and sys.stderr.isatty()),
             say=_say,
-            **_sizes(ctx, start),
+            **{SIZES[name]: ctx.params[name] for name in given},
             batch=batch,
             micro=micro,
             steps=steps,
@@ -1140,28 +1049,11 @@ def train(
             save_every=save_every,
             check_every=check_every,
         )
-    held_out = [entry["held_out"] for entry in log if "held_out" in entry]
-    print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
-
-
-def _sizes(ctx: typer.Context, start: Optional[str]) -> dict[str, int]:
-    """The sizes of the model; if it has its own already, those that were asked for, which must
-    agree.
-    """
-    given = [
-        name for name in SIZES if not start or ctx.get_parameter_source(name).name == "COMMANDLINE"
-    ]
-    return {SIZES[name]: ctx.params[name] for name in given}
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    "After Ctrl-C, one line says it all."
-    try:
-        yield
     except KeyboardInterrupt as e:
         _say(str(e) or "interrupted")
         raise SystemExit(130) from None
+    held_out = [entry["held_out"] for entry in log if "held_out" in entry]
+    print(f"{os.path.join(out, 'model.bin')}: {held_out[-1]:.4f} nats a token on held-out rows")
 
 # %% ../nbs/47_cli.ipynb #b9c6d760
 @app.command(epilog="For example: llama2-nb convert my-llama my-llama.bin --version 2")
@@ -1220,12 +1112,9 @@ def download(
 ) -> None:
     "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
     from llama2_nb import hub
-    from llama2_nb.registry import HUB_NAME
 
-    if name not in hub.STORIES and not HUB_NAME.fullmatch(name):
-        raise typer.BadParameter(
-            f"expected one of {', '.join(hub.STORIES)}, or OWNER/NAME, found {name}"
-        )
+    possible = name in hub.STORIES or HUB_NAME.fullmatch(name)
+    _need(possible, f"one of {', '.join(hub.STORIES)}, or OWNER/NAME", name)
     if not dry_run:
         print(hub.download(name, refresh=True))
         return
@@ -1245,11 +1134,10 @@ def download(
 # %% ../nbs/47_cli.ipynb #7d54c19e
 def main(args: Optional[list[str]] = None) -> None:  # None: the arguments of the process
     "The command `llama2-nb`."
-    for stream in sys.stdout, sys.stderr:
+    kept = "surrogateescape"
+    for stream, errors in (sys.stdin, kept), (sys.stdout, "replace"), (sys.stderr, "replace"):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")
+            stream.reconfigure(errors=errors)
     warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
     sys.exit(_run(args))
 
@@ -1279,32 +1167,25 @@ def _explain(e: BaseException) -> int:  # the exit status
     "Say in one line what went wrong."
     if isinstance(e, (KeyboardInterrupt, typer.Abort)):
         return 130
-    if isinstance(e, BrokenPipeError):  # whoever closed the pipe has read enough
-        _drop(sys.stdout)
-        return 1
-    if hasattr(e, "format_message"):  # of click, or of the copy that newer versions of typer carry
-        return _refuse(e.format_message())
     if isinstance(e, OSError):
         _drop(sys.stdout)
-        return _refuse(
-            f"{e.filename}: {e.strerror}"
-            if e.filename and e.strerror
-            else str(e) or type(e).__name__
+    if isinstance(e, BrokenPipeError):  # whoever closed the pipe has read enough
+        return 1
+    if hasattr(e, "format_message"):  # of click, or of the copy that newer versions of typer carry
+        message = e.format_message()
+    elif isinstance(e, OSError) and e.filename and e.strerror:
+        message = f"{e.filename}: {e.strerror}"
+    elif isinstance(e, MemoryError):
+        message = f"not enough memory: {e}" if str(e) else "not enough memory"
+    elif isinstance(e, (OSError, ValueError)):
+        message = str(e) or type(e).__name__
+    else:
+        place = traceback.extract_tb(e.__traceback__)[-1]
+        _say(
+            f"internal error: {_reason(e)} ({os.path.basename(place.filename)}, line"
+            f" {place.lineno}). This is a fault of llama2-nb: please report it, with the traceback"
+            " that LLAMA2_NB_TRACEBACK=1 shows"
         )
-    if isinstance(e, MemoryError):
-        return _refuse(f"not enough memory: {e}" if str(e) else "not enough memory")
-    if isinstance(e, ValueError):
-        return _refuse(str(e) or type(e).__name__)
-    place = traceback.extract_tb(e.__traceback__)[-1]
-    _say(
-        f"internal error: {_reason(e)} ({os.path.basename(place.filename)}, line {place.lineno})."
-        " This is a fault of llama2-nb: please report it, with the traceback that"
-        " LLAMA2_NB_TRACEBACK=1 shows"
-    )
-    return INTERNAL
-
-
-def _refuse(message: str) -> int:
-    "Say in one line what is wrong."
+        return INTERNAL
     _say(message)
     return 2

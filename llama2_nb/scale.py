@@ -22,7 +22,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    redirect_stderr,
+    suppress,
+)
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -33,10 +39,10 @@ from typing import Any, NamedTuple
 from . import __version__
 from .config import count_parameters
 from .core import Llama, decode_stream
-from .files import missing
+from .files import fcntl, missing  # fcntl: None on Windows
 from .registry import choose_backend, find_vocabulary
 from .sampling import MASK64, Sampler, SamplingParams
-from .text import check_prompts
+from .text import check_prompts, need, refuse
 
 # %% ../nbs/37_scale.ipynb #16000007
 def prompt_seed(
@@ -62,13 +68,11 @@ def files_of(
         tokenizer = find_vocabulary(path, vocab_size)
     found = []
     for place, patterns in (path, ("*.safetensors", *vocabulary)), (tokenizer, vocabulary):
-        if place is None:
-            continue
-        if not os.path.isdir(place):
+        if place is not None and os.path.isdir(place):
+            inside = {file for pattern in patterns for file in Path(place).glob(pattern)}
+            found += sorted(file for file in inside if file.is_file())
+        elif place is not None:
             found.append(Path(place))
-            continue
-        inside = {file for pattern in patterns for file in Path(place).glob(pattern)}
-        found += sorted(file for file in inside if file.is_file())
     return found
 
 
@@ -153,12 +157,10 @@ def load(
     fingerprint.
     """
     llama, files = open_model(model, tokenizer, backend, positions)
-    if seen == stamp(files) or fingerprint(*files) == expected:
-        return llama
-    raise ValueError(
-        f"{llama.path}: expected the file that the run began with, "
-        f"found another on {socket.gethostname()}"
-    )
+    same = seen == stamp(files) or fingerprint(*files) == expected
+    found = f"another on {socket.gethostname()}"
+    need(same, str(llama.path), "the file that the run began with", found)
+    return llama
 
 
 def load_job(job: Job) -> Llama:
@@ -170,11 +172,9 @@ def check_names(processors: Iterable[str]) -> tuple[str, ...]:
     """Processors as a run may have them. Raises `ValueError` for functions, which neither other
     processes nor a file of results could tell apart.
     """
-    kept = None if isinstance(processors, str) else tuple(processors)
-    if kept is None or not all(isinstance(text, str) for text in kept):
-        raise ValueError(
-            f"processors: expected texts NAME=VALUE in a tuple, found {processors!r:.60}"
-        )
+    kept = tuple(processors)
+    named = not isinstance(processors, str) and all(isinstance(text, str) for text in kept)
+    need(named, "processors", "texts NAME=VALUE in a tuple", f"{processors!r:.60}")
     return kept
 
 
@@ -252,9 +252,10 @@ def write_texts(
         if llama.model.backend == "numba":
             written = dict(llama.tokens_many(prompts, seed=seeds, **options))
         else:
-            written = {}
-            for i, (prompt, seed) in enumerate(zip(prompts, seeds)):
-                written[i] = list(llama.tokens(prompt, seed=seed, **options))
+            written = {
+                i: list(llama.tokens(prompt, seed=seed, **options))
+                for i, (prompt, seed) in enumerate(zip(prompts, seeds))
+            }
         texts = [
             "".join(decode_stream(llama.tokenizer, iter(written[i]))) for i in range(len(records))
         ]
@@ -317,7 +318,7 @@ def to_line(record: object) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-class Ledger:
+class Ledger(AbstractContextManager):
     """The records of a run in a file, behind a first line with its settings; opening it again
     repairs its end. Raises `ValueError` for what isn't such a file, or is in use.
     """
@@ -326,8 +327,8 @@ class Ledger:
         # settings: empty in a new file; done: indices
         self.path, self.done = path, set()
         self.settings: dict = {}
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError(f"{path}: expected a file, found a directory, pipe or device")
+        plain = os.path.isfile(path) or not os.path.exists(path)
+        need(plain, str(path), "a file", "a directory, pipe or device")
         try:
             self.file = open(path, "a+b")
         except OSError as e:
@@ -341,19 +342,15 @@ class Ledger:
 
     def _lock(self) -> None:
         try:
-            import fcntl
-        except ImportError:
-            return  # Windows
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(f"{self.path}: expected a file that no other run is writing") from None
 
     def _read(self) -> None:
         self.file.seek(0)
         start = self.file.read(len(START))
-        if start != START[: len(start)]:
-            raise ValueError(f"{self.path}: expected a file of results, found another")
+        need(START.startswith(start), str(self.path), "a file of results", "another")
         self.file.seek(end := 0)
         for n, line in enumerate(self.file, 1):
             if not line.endswith(b"\n"):
@@ -366,9 +363,7 @@ class Ledger:
         try:
             record = json.loads(line)
         except RecursionError:
-            raise ValueError(
-                f"{self.path}: line {n}: expected a record of this run, found one too deeply nested"
-            ) from None
+            refuse(f"{self.path}: line {n}", "a record of this run", "one too deeply nested")
         except ValueError:
             record = None
         if n == 1:
@@ -383,19 +378,15 @@ class Ledger:
 
     def _settings(self, record) -> dict:
         "The settings in a first line, if the run can be gone on with."
-        settings = record.get("llama2_nb") if isinstance(record, dict) else None
-        where = f"{self.path}: line 1: expected the settings of a run"
-        if not isinstance(settings, dict):
-            raise ValueError(f"{where}, found none")
+        settings: Any = record.get("llama2_nb") if isinstance(record, dict) else None
+        first = f"{self.path}: line 1", "the settings of a run"
+        need(isinstance(settings, dict), *first, "none")
         for name, (kind, needed) in SETTINGS.items():
             value = settings.get(name)
-            if value is None and needed:
-                raise ValueError(f"{where}, found no {name}")
-            if value is None:
-                continue
-            too_large = isinstance(value, int) and not 0 <= value <= MASK64
-            if type(value) is not kind or too_large:
-                raise ValueError(f"{where}, found {name} {value!r:.40}")
+            need(value is not None or not needed, *first, f"no {name}")
+            fits = not isinstance(value, int) or 0 <= value <= MASK64
+            possible = value is None or (type(value) is kind and fits)
+            need(possible, *first, f"{name} {value!r:.40}")
         return settings
 
     def begin(self, settings: dict) -> None:
@@ -408,14 +399,11 @@ class Ledger:
             self._write(to_line({"llama2_nb": settings}))
         for name, value in settings.items():
             before = self.settings.get(name)
-            # a file may move; its fingerprint stays
-            if name in ("model", "tokenizer") or value == before:
-                continue
             word = {"fingerprint": "model and vocabulary", "digest": "prompts"}.get(name)
             expected, found = (f"the {word}", "others") if word else (f"{name} {before}", value)
-            raise ValueError(
-                f"{self.path}: expected {expected} of the run that began this file, found {found}"
-            )
+            # a file may move; its fingerprint stays
+            same = name in ("model", "tokenizer") or value == before
+            need(same, str(self.path), f"{expected} of the run that began this file", found)
 
     def append(self, records: list[dict]) -> None:
         "Add records. Raises `ValueError` if the disk is full; what was written stays good."
@@ -431,13 +419,8 @@ class Ledger:
 
     def close(self) -> None:
         "Let others write the file."
-        try:
+        with suppress(OSError):  # what the disk had no room for, and was said already
             self.file.close()
-        except OSError:
-            pass  # what the disk had no room for, and was said already
-
-    def __enter__(self) -> "Ledger":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()
@@ -472,10 +455,8 @@ def scheduler_address(client: str | os.PathLike) -> str:
                 address = json.loads(f.read(2**20))["address"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             raise ValueError(f"{where}: expected a scheduler file with an address: {e}") from None
-    if not isinstance(address, str) or not ADDRESS.fullmatch(address):
-        raise ValueError(
-            f"{where}: expected an address such as tcp://host:8786, found {address!r:.60}"
-        )
+    possible = isinstance(address, str) and ADDRESS.fullmatch(address) is not None
+    need(possible, where, "an address such as tcp://host:8786", f"{address!r:.60}")
     return address
 
 
@@ -540,8 +521,8 @@ def open_client(client=None, workers: int | None = None):
         with _connect(client) as c:
             yield c
         return
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise ValueError(f"workers: expected a whole number from 1 up, found {workers}")
+    possible = workers is None or (isinstance(workers, int) and workers >= 1)
+    need(possible, "workers", "a whole number from 1 up", workers)
     with _start_cluster(workers) as cluster, distributed.Client(cluster, set_as_default=False) as c:
         yield c
 
@@ -562,11 +543,10 @@ def check_workers(client) -> None:
             f"expected workers with llama2_nb {__version__}, found one without: {e}"
         ) from None
     for worker, version in found.items():
-        if version == __version__:
-            continue
-        raise ValueError(
-            f"expected workers with llama2_nb {__version__}, found {version} on {worker}"
-        )
+        if version != __version__:
+            raise ValueError(
+                f"expected workers with llama2_nb {__version__}, found {version} on {worker}"
+            )
 
 # %% ../nbs/37_scale.ipynb #16000022
 def outcome(future) -> Task | None:  # None: each worker that tried it died
@@ -691,25 +671,23 @@ def stream_many(
         positions=positions,
         processors=processors,
     )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size: expected a whole number from 1 up, found {batch_size}")
+    possible = isinstance(batch_size, int) and batch_size >= 1
+    need(possible, "batch_size", "a whole number from 1 up", batch_size)
     if isinstance(client, (str, os.PathLike)):
         scheduler_address(client)
     ledger: Ledger | None = None
     todo: Sequence[int] = range(len(prompts))
     if out is not None:
-        ledger = Ledger(out)
-        try:
-            before = ledger.settings or {}
+        with ExitStack() as opened:
+            ledger = opened.enter_context(Ledger(out))
+            before = ledger.settings
             if seed is None:
                 job = replace(job, seed=before.get("seed", job.seed))
             if steps is None:
                 job = replace(job, steps=before.get("steps", job.steps))
             digest = hashlib.sha256(b"".join(map(to_line, prompts))).hexdigest()[:16]
             ledger.begin(job.settings() | dict(prompts=len(prompts), digest=digest))
-        except BaseException:
-            ledger.close()
-            raise
+            opened.pop_all()  # from here on `_records` closes it
         todo = [i for i in todo if i not in ledger.done]
     records = _records(job, prompts, todo, ledger, client, workers, batch_size, progress, tasks)
     return in_order(records, todo) if ordered else records
@@ -788,6 +766,7 @@ def generate_many(
         workers=workers,
         out=out,
         batch_size=batch_size,
+        ordered=out is None,
         progress=progress,
         tasks=tasks,
         seed=seed,
@@ -801,7 +780,7 @@ def generate_many(
         processors=processors,
     )
     new = list(records)
-    return sorted(new, key=lambda record: record["index"]) if out is None else read_records(out)
+    return new if out is None else read_records(out)
 
 # %% ../nbs/37_scale.ipynb #1600003b
 LIMIT = 2**28  # characters of a file of prompts
@@ -837,10 +816,9 @@ def read_text(
                 f.detach()  # or standard input would be closed with it
     except OSError as e:
         raise ValueError(f"{name}: can't be read: {e.strerror}") from None
-    if len(text) > limit:
-        raise ValueError(f"{name}: expected at most {limit} characters, found more")
-    if text.startswith(("\udcff\udcfe", "\udcfe\udcff")):  # as an editor's "Unicode"
-        raise ValueError(f"{name}: expected text in UTF-8, found UTF-16")
+    need(len(text) <= limit, str(name), f"at most {limit} characters", "more")
+    utf16 = text.startswith(("\udcff\udcfe", "\udcfe\udcff"))  # as an editor's "Unicode"
+    need(not utf16, str(name), "text in UTF-8", "UTF-16")
     return plain_text(text)
 
 

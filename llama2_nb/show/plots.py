@@ -25,10 +25,14 @@ SERIES = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#99
 SOFT = ["#BBCCEE", "#CCDDAA", "#EEEEBB", "#CCEEFF", "#FFCCCC", "#DDDDDD"]
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+def _figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, axis: bool = True, **options
+):
     """A figure and its axes, closed already, so that a notebook shows it once:
     where it is the value of a cell."""
     fig, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=100, **options)
+    if not axis:
+        axes.axis("off")
     plt.close(fig)
     return fig, axes
 
@@ -123,7 +127,7 @@ def hexdump(
     values: list,  # what they say
 ):  # → figure
     "Bytes, coloured by the field that they belong to, with its name and value."
-    fig, ax = _figure(0.33 * len(data), 1.4)
+    fig, ax = _figure(0.33 * len(data), 1.4, axis=False)
     for i, byte in enumerate(data):
         ax.bar(i + 0.5, 1, width=0.92, color=SERIES[i // 4 % len(SERIES)])
         ax.text(
@@ -146,7 +150,6 @@ def hexdump(
             size=10,
         )
     ax.set(xlim=(0, len(data)), ylim=(-1, 1))
-    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #4c9514b1
@@ -227,7 +230,7 @@ def token_boxes(
             x, y = 0.0, y - 1
         places.append((x, y, w))
         x += w + 0.25
-    fig, ax = _figure(9, 0.5 * (1 - y) + 0.1)
+    fig, ax = _figure(9, 0.5 * (1 - y) + 0.1, axis=False)
     for n, (token, id, (x, y, w)) in enumerate(zip(tokens, numbers, places)):
         ax.barh(y, w, left=x, height=0.86, color="#FFAABB" if is_byte(token, id) else SOFT[n % 3])
         ax.text(
@@ -241,7 +244,6 @@ def token_boxes(
         )
         ax.text(x + w / 2, y - 0.28, id, ha="center", va="center", color="#444444", size=7)
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.5, 0.5))
-    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #af933d78
@@ -252,7 +254,9 @@ def merge_ladder(
     is dark.
     """
     steps = [[plain(piece, 40) for piece in pieces] for pieces in steps]
-    fig, ax = _figure(min(9, 0.33 * sum(map(len, steps[0])) + 1), 0.34 * len(steps) + 0.1)
+    fig, ax = _figure(
+        min(9, 0.33 * sum(map(len, steps[0])) + 1), 0.34 * len(steps) + 0.1, axis=False
+    )
     for row, pieces in enumerate(steps):
         x = 0
         for piece in pieces:
@@ -281,7 +285,6 @@ def merge_ladder(
             )
             x += len(piece)
     ax.set(xlim=(0, x), ylim=(0.5 - len(steps), 0.5))
-    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #18abe7a2
@@ -419,7 +422,7 @@ def head_wiring(
 ):  # → figure
     "Which key/value head each query head reads."
     kv_mul = n_heads // n_kv_heads
-    fig, ax = _figure(0.9 * n_heads + 0.6, 1.8)
+    fig, ax = _figure(0.9 * n_heads + 0.6, 1.8, axis=False)
     for h in range(n_heads):
         g = h // kv_mul
         x = g * kv_mul + (kv_mul - 1) / 2
@@ -442,7 +445,6 @@ def head_wiring(
                 bbox=dict(boxstyle="circle", fc="white", ec=SERIES[g % 7]),
             )
     ax.set(xlim=(-0.6, n_heads - 0.4), ylim=(-0.5, 1.5))
-    ax.axis("off")
     return fig
 
 
@@ -567,7 +569,7 @@ def surprise_text(
             x, y = 0, y - 1
         places.append((x, y))
         x += len(token.strip("\n"))
-    fig, ax = _figure(9, 0.27 * (1 - y) + 0.5)
+    fig, ax = _figure(9, 0.27 * (1 - y) + 0.5, axis=False)
     for token, b, (x, y) in zip(tokens, bits, places):
         text = token.strip("\n")
         ax.barh(
@@ -585,7 +587,6 @@ def surprise_text(
             )
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.6, 0.6))
     ax.set_title(figure_text(title), size=10)
-    ax.axis("off")
     return fig
 
 # %% ../../nbs/50_plots.ipynb #bbcf289d
@@ -617,7 +618,7 @@ def terminal(text: str, width: int = 100):  # → figure
             textwrap.wrap(line, width, replace_whitespace=False, drop_whitespace=False) or [""]
         )
     ]
-    fig, ax = _figure(9, 0.19 * len(lines) + 0.3)
+    fig, ax = _figure(9, 0.19 * len(lines) + 0.3, axis=False)
     fig.patch.set_facecolor("#1E1E1E")
     ax.set_position([0, 0, 1, 1])
     for row, line in enumerate(lines):
@@ -631,5 +632,4 @@ def terminal(text: str, width: int = 100):  # → figure
             transform=ax.transAxes,
             va="center",
         )
-    ax.axis("off")
     return fig

@@ -45,7 +45,7 @@ from llama2_nb.sampling import (
     softmax_sequential,
 )
 from . import plots
-from ..text import check_prompt
+from ..text import check_prompt, need
 from ..tokenizer import Tokenizer, TokenizerError
 
 # %% ../../nbs/51_widgets.ipynb #5544fe43
@@ -102,9 +102,15 @@ def _pixels(a: np.ndarray, cmap: str, low: float, high: float, width: int, heigh
 Model = Llama | str | os.PathLike | None  # what `Llama.load` takes, or what it gave
 
 
-def open_llama(model: Model) -> Llama:  # None: the bundled model
-    "A model to play with. Raises what `Llama.load` does."
-    return model if isinstance(model, Llama) else Llama.load(model)
+def open_llama(
+    model: Model,  # None: the bundled model
+    prompt: str | None = None,  # what it must be able to read
+) -> Llama:
+    "A model to play with. Raises what `Llama.load` and `prompt_ids` do."
+    llama = model if isinstance(model, Llama) else Llama.load(model)
+    if prompt is not None:
+        prompt_ids(llama, prompt)
+    return llama
 
 
 def prompt_ids(llama: Llama, prompt: str) -> list[int]:
@@ -112,13 +118,9 @@ def prompt_ids(llama: Llama, prompt: str) -> list[int]:
     `ValueError`.
     """
     ids, seq_len = llama.tokenizer.encode(check_prompt(prompt)), llama.model.config.seq_len
-    if not ids:
-        raise ValueError(
-            "prompt: expected some text, since this vocabulary has no token to begin with, found"
-            " none"
-        )
-    if len(ids) > seq_len:
-        raise ValueError(f"prompt: expected at most {seq_len} tokens (seq_len), found {len(ids)}")
+    some = "some text, since this vocabulary has no token to begin with"
+    need(bool(ids), "prompt", some, "none")
+    need(len(ids) <= seq_len, "prompt", f"at most {seq_len} tokens (seq_len)", len(ids))
     return ids
 
 
@@ -139,7 +141,11 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._here = threading.local()
 
-    def start(self, steps: Generator, patience: float = 0.1) -> None:  # seconds to wait for it
+    def start(
+        self,
+        steps: Generator,
+        patience: float | None = 0.1,  # seconds to wait for it; None: till it ends
+    ) -> None:
         "Run an iterator to its end or until `stop`; the one before is stopped first."
         self.stop()
         before, stop = self._thread, threading.Event()
@@ -245,10 +251,16 @@ class Panel(widgets.VBox):
         }
 
 
-def _bind(view: widgets.HTML, compute: Callable[..., str], **controls: widgets.Widget) -> None:
-    """Show `compute` of the controls' values, now and after each change; if they make no sense,
-    say why.
+def _observe(work: Callable, *controls: widgets.Widget) -> None:
+    for control in controls:
+        control.observe(work, "value")
+
+
+def _bind(compute: Callable[..., str], **controls: widgets.Widget) -> widgets.HTML:
+    """A view of `compute` of the controls' values, now and after each change; if they make no
+    sense, it says why.
     """
+    view = widgets.HTML()
 
     def update(_=None):
         try:
@@ -256,9 +268,9 @@ def _bind(view: widgets.HTML, compute: Callable[..., str], **controls: widgets.W
         except ValueError as e:
             view.value = _error(e)
 
-    for control in controls.values():
-        control.observe(update, "value")
+    _observe(update, *controls.values())
     update()
+    return view
 
 # %% ../../nbs/51_widgets.ipynb #acc08e2d
 def header_view(
@@ -310,24 +322,21 @@ def byte_explorer(
     """Pick a byte of a header; flip the sign of vocab_size.
     Raises `CheckpointError`, or `ValueError` for another version."""
     path = path.path if isinstance(path, Llama) else path or embedded_model()
-    if os.path.isdir(path):
-        raise ValueError(
-            f"{path}: expected a llama2.c file of version 0, whose header can be shown, found a"
-            " folder, whose shape is in its config.json; llama2-nb convert makes a file of one, if"
-            " it can"
-        )
-    with Checkpoint.open(path) as ckpt:
-        version = ckpt.header.version
-    if version:
-        raise ValueError(f"{path}: expected a version 0 file, found version {version}")
-    with open(path, "rb") as f:
-        header = f.read(28)
+    need(
+        not os.path.isdir(path),
+        str(path),
+        "a llama2.c file of version 0, whose header can be shown",
+        "a folder, whose shape is in its config.json; llama2-nb convert makes a file of one, if it"
+        " can",
+    )
+    with Checkpoint.open(path) as ckpt, open(path, "rb") as f:
+        version, header = ckpt.header.version, f.read(28)
+    need(not version, str(path), "a version 0 file", f"version {version}")
     controls = dict(
         byte=widgets.IntSlider(20, 0, 27, description="byte"),
         flip=widgets.Checkbox(False, description="flip the sign of vocab_size"),
     )
-    view = widgets.HTML()
-    _bind(view, lambda byte, flip: header_view(header, byte, flip), **controls)
+    view = _bind(lambda byte, flip: header_view(header, byte, flip), **controls)
     return Panel(
         "byte explorer",
         controls,
@@ -447,38 +456,32 @@ def tokenizer_explorer(
     )
     view, slider, now = widgets.HTML(), controls["step"], {}
 
-    def cut(text: str) -> None:
-        text = check_prompt(text, "text")[:TEXT_LIMIT]
-        ids = tok.encode(text, bos=False)
-        states = merge_states(merging, text) if merging else None
+    def read(_=None):
+        now.clear()
+        try:
+            text = check_prompt(controls["text"].value, "text")[:TEXT_LIMIT]
+            ids = tok.encode(text, bos=False)
+            states = merge_states(merging, text) if merging else None
+        except ValueError as e:
+            view.value = _error(e)
+            return
         # it merges in another way
         if states and [id_of.get(part) for part in states[-1]] != ids:
             states = None
         now.update(ids=ids, labels=[plots.label(tok.pieces[id]) for id in ids], states=states)
-
-    def read(_=None):
-        now.clear()
-        try:
-            cut(controls["text"].value)
-        except ValueError as e:
-            view.value = _error(e)
-            return
-        slider.max = slider.value = len(now["states"] or [[]]) - 1  # the tokens
-        slider.disabled = now["states"] is None
+        slider.max = slider.value = len(states or [[]]) - 1  # the tokens
+        slider.disabled = states is None
         scrub()
 
     def scrub(_=None):
-        if not now:
-            return
-        states = now["states"]
-        view.value = _sheet(
-            tokens_view(now["labels"], now["ids"])
-            if states is None
-            else merges_view(states, id_of, min(slider.value, len(states) - 1))
-        )
+        if now and now["states"] is None:
+            view.value = _sheet(tokens_view(now["labels"], now["ids"]))
+        elif now:
+            step = min(slider.value, len(now["states"]) - 1)
+            view.value = _sheet(merges_view(now["states"], id_of, step))
 
-    controls["text"].observe(read, "value")
-    slider.observe(scrub, "value")
+    _observe(read, controls["text"])
+    _observe(scrub, slider)
     read()
     opening = now["labels"], now["ids"]
     return Panel("tokenizer explorer", controls, view, lambda: plots.token_boxes(*opening))
@@ -564,7 +567,7 @@ def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
         ),
         keep=widgets.Checkbox(False, description="keep the gap"),
     )
-    q, k, view = np.array([0.95, 0.2]), np.array([0.6, -0.75]), widgets.HTML()
+    q, k = np.array([0.95, 0.2]), np.array([0.6, -0.75])
 
     def follow(change):
         "The other slider keeps its distance; at an end of the range both stop."
@@ -578,9 +581,8 @@ def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
         following.clear()
 
     following = []
-    for name in "m", "n":
-        controls[name].observe(follow, "value")
-    _bind(view, lambda m, n, frequency, keep: rope_view(q, k, m, n, frequency), **controls)
+    _observe(follow, controls["m"], controls["n"])
+    view = _bind(lambda m, n, frequency, keep: rope_view(q, k, m, n, frequency), **controls)
     at = controls["m"].value, controls["n"].value
     turned, _ = turned_dot(q, k, *at, controls["frequency"].value)
     return Panel(
@@ -669,7 +671,7 @@ LILY = "Once upon a time, there was a girl named Lily. She had a red kite. One d
 
 
 def _attention_controls(c: Config, prompt: str, layer: int, head: int) -> dict[str, widgets.Widget]:
-    controls = dict(
+    return dict(
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         steps=widgets.IntSlider(6, 0, 40, description="tokens to write", continuous_update=False),
         layer=widgets.IntSlider(layer, 0, c.n_layers - 1, description="block"),
@@ -677,35 +679,28 @@ def _attention_controls(c: Config, prompt: str, layer: int, head: int) -> dict[s
         mode=widgets.ToggleButtons(
             options=["scores", "masked", "weights"], index=2, description="mode"
         ),
-        token=widgets.ToggleButtons(options=[("0", 0)], description="token"),
+        token=widgets.ToggleButtons(
+            options=[("0", 0)], description="token", style=dict(button_width="auto")
+        ),
         stop=widgets.Button(description="Stop"),
     )
-    controls["token"].style.button_width = "auto"
-    return controls
 
 # %% ../../nbs/51_widgets.ipynb #13fc0685
 def attention_explorer(llama: Model, prompt: str = LILY, layer: int = 0, head: int = 0) -> Panel:
     "Type a prompt, let the model go on, choose a head and a token."
-    llama = open_llama(llama)
-    prompt_ids(llama, prompt)  # what can't be opened with is refused
+    llama = open_llama(llama, prompt)
     labels = token_labels(llama)
     c, view, now = llama.model.config, widgets.HTML(), {}
     controls, worker = _attention_controls(c, prompt, layer, head), Worker(view)
 
     def draw(_=None):
-        if not now:
-            return
-        q, k = (now["trace"][name][controls["layer"].value] for name in ("q_turned", "k_turned"))
-        row = min(controls["token"].value or 0, len(now["tokens"]) - 1)
-        view.value = _sheet(
-            attention_view(
-                head_scores(q, k, controls["head"].value),
-                now["tokens"],
-                now["prompt"],
-                row,
-                controls["mode"].value,
-            )
-        )
+        if now:
+            at, tokens = controls["layer"].value, now["tokens"]
+            q, k = now["trace"]["q_turned"][at], now["trace"]["k_turned"][at]
+            scores = head_scores(q, k, controls["head"].value)
+            row = min(controls["token"].value or 0, len(tokens) - 1)
+            mode = controls["mode"].value
+            view.value = _sheet(attention_view(scores, tokens, now["prompt"], row, mode))
 
     def write():
         text, steps = controls["prompt"].value, controls["steps"].value
@@ -732,11 +727,9 @@ def attention_explorer(llama: Model, prompt: str = LILY, layer: int = 0, head: i
 
     for name in "prompt", "steps":
         worker.follow(controls[name], lambda _: write())
-    for name in "layer", "head", "mode", "token":
-        controls[name].observe(draw, "value")
+    _observe(draw, *(controls[name] for name in ("layer", "head", "mode", "token")))
     controls["stop"].on_click(lambda _: worker.stop())
-    worker.start(write())
-    worker.wait()
+    worker.start(write(), patience=None)
     trace, *opening = now["trace"], now["tokens"], now["prompt"], f"block {layer}, head {head}"
     return Panel(
         "attention explorer",
@@ -802,8 +795,7 @@ def sampling_view(
 # %% ../../nbs/51_widgets.ipynb #c063932b
 def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a little") -> Panel:
     "Temperature, top-p and the random number, on the token after a prompt."
-    llama = open_llama(llama)
-    prompt_ids(llama, prompt)  # what can't be opened with is refused
+    llama = open_llama(llama, prompt)
     labels, view, now = token_labels(llama), widgets.HTML(), {}
     controls = dict(
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
@@ -815,15 +807,12 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
     )
     worker = Worker(view)
 
+    chosen = [controls[name] for name in ("temperature", "top_p", "number")]
+
     def show(_=None):
         if now:
-            view.value = _sheet(
-                sampling_view(
-                    now["logits"],
-                    labels,
-                    *(controls[name].value for name in ("temperature", "top_p", "number")),
-                )
-            )
+            values = (control.value for control in chosen)
+            view.value = _sheet(sampling_view(now["logits"], labels, *values))
 
     def read():
         ids = prompt_ids(llama, controls["prompt"].value)
@@ -831,10 +820,8 @@ def sampling_explorer(llama: Model, prompt: str = "Once upon a time, there was a
         show()
 
     worker.follow(controls["prompt"], lambda _: _once(read))
-    for name in "temperature", "top_p", "number":
-        controls[name].observe(show, "value")
-    worker.start(_once(read))
-    worker.wait()
+    _observe(show, *chosen)
+    worker.start(_once(read), patience=None)
     p, kept, _ = draw_token(now["logits"], 1.0, 0.9, 0.5)
     order = np.argsort(-p, kind="stable")[:12]
     return Panel(
@@ -932,7 +919,7 @@ def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
 
 # %% ../../nbs/51_widgets.ipynb #c6873914
 def _story_controls(prompt: str) -> dict[str, widgets.Widget]:
-    controls = dict(
+    return dict(
         prompt=widgets.Text(prompt, description="prompt", continuous_update=False),
         temperature=widgets.FloatSlider(0.8, min=0, max=2, step=0.05, description="temperature"),
         step=widgets.Button(description="Next token"),
@@ -940,18 +927,17 @@ def _story_controls(prompt: str) -> dict[str, widgets.Widget]:
         stop=widgets.Button(description="Stop"),
         cursor=widgets.IntSlider(1, 1, 1, description="place"),
         text=widgets.Dropdown(options=[("1", 0)], description="text"),
-        next=widgets.ToggleButtons(options=[("–", None)], description="next token"),
+        next=widgets.ToggleButtons(
+            options=[("–", None)], description="next token", style=dict(button_width="auto")
+        ),
     )
-    controls["next"].style.button_width = "auto"
-    return controls
 
 # %% ../../nbs/51_widgets.ipynb #900e812a
 def story_stepper(
     llama: Model, prompt: str = "Once upon a time, there was a little", *, seed: int | None = None
 ) -> Panel:  # None: from the time
     "Write token by token, see the alternatives, force another, go back and branch."
-    llama = open_llama(llama)
-    prompt_ids(llama, prompt)  # what can't be opened with is refused
+    llama = open_llama(llama, prompt)
     controls, view, now = _story_controls(prompt), widgets.HTML(), {}
     worker, labels = Worker(view), token_labels(llama)
 
@@ -1006,8 +992,7 @@ def story_stepper(
     controls["step"].on_click(lambda _: worker.start(write(1)))
     controls["write"].on_click(lambda _: worker.start(write()))
     controls["stop"].on_click(lambda _: worker.stop())
-    worker.start(begin(prompt))
-    worker.wait()
+    worker.start(begin(prompt), patience=None)
     ids, bits = zip(*now["story"].text)
     return Panel(
         "story stepper",
@@ -1163,8 +1148,7 @@ SHAPES = {  # name → n_layers, dim, n_heads, n_kv_heads, seq_len, head_dim
 
 def cache_explorer(llama: Model, prompt: str = LILY) -> Panel:
     "Step through a prompt and watch the cache fill; its memory for any header."
-    llama = open_llama(llama)
-    prompt_ids(llama, prompt)  # what can't be opened with is refused
+    llama = open_llama(llama, prompt)
     c, now, labels = llama.model.config, {}, token_labels(llama)
     shapes = {
         "this model": (c.n_layers, c.dim, c.n_heads, c.n_kv_heads, c.seq_len, c.head_dim or 0)
@@ -1180,16 +1164,13 @@ def cache_explorer(llama: Model, prompt: str = LILY) -> Panel:
             for name, n in zip(names, shapes["this model"])
         },
     )
-    memory, view = widgets.HTML(), widgets.HTML()
+    view = widgets.HTML()
     worker = Worker(view)
 
     def show(_=None):
         if now:
-            view.value = _sheet(
-                cache_view(
-                    now["keys"][controls["layer"].value], now["tokens"], controls["pos"].value, c
-                )
-            )
+            keys = now["keys"][controls["layer"].value]
+            view.value = _sheet(cache_view(keys, now["tokens"], controls["pos"].value, c))
 
     def read():
         ids, cache = prompt_ids(llama, controls["prompt"].value), llama.model.new_cache()
@@ -1205,17 +1186,15 @@ def cache_explorer(llama: Model, prompt: str = LILY) -> Panel:
         show()
 
     worker.follow(controls["prompt"], lambda _: _once(read))
-    for name in "pos", "layer":
-        controls[name].observe(show, "value")
+    _observe(show, controls["pos"], controls["layer"])
 
     def fill(change):
         for name, n in zip(names, change.new):
             controls[name].value = n
 
-    controls["shape"].observe(fill, "value")
-    _bind(memory, memory_view, **{name: controls[name] for name in names})
-    worker.start(_once(read))
-    worker.wait()
+    _observe(fill, controls["shape"])
+    memory = _bind(memory_view, **{name: controls[name] for name in names})
+    worker.start(_once(read), patience=None)
     keys = now["keys"][0].reshape(-1, c.n_kv_heads, c.head_size).swapaxes(0, 1)
     panel = Panel(
         "cache explorer",

@@ -617,11 +617,9 @@ def rule(
     return _telling(key, facts)
 
 # %% ../../nbs/20_tales.ipynb #5682ae47
-ALONE = {}
-
-ALONE[
-    "afraid"
-] = """One [evening|night|dark night], {someone} could not sleep. {Hero.he} was <afraid> of {fear}.
+ALONE = {
+    "afraid": """
+One [evening|night|dark night], {someone} could not sleep. {Hero.he} was <afraid> of {fear}.
 {Hero.he} [hid under {hero.his} blanket|closed {hero.his} eyes|counted to ten], but it did not help.
 
 So {hero.he} went to {elder}. "I am <afraid>," said {hero}. {Elder} [took {hero.his} hand|sat down
@@ -634,11 +632,9 @@ there] for a long time and [smiled|was not scared any more]. [After that night, 
 afraid of {fear}
 again.|Now {hero} knew that {fear} can be a friend.|"Being brave means being scared and trying
 anyway," said
-{elder}.]"""
-
-ALONE[
-    "skill"
-] = """<time>, {someone} saw {elder} {doing}. "I want to {skill} too!" said {hero}. {Hero.he} tried,
+{elder}.]""",
+    "skill": """
+<time>, {someone} saw {elder} {doing}. "I want to {skill} too!" said {hero}. {Hero.he} tried,
 but [everyone laughed|it was very hard|{hero.he} made many mistakes].
 
 "I will never learn it," {hero.he} [cried|said]. "[Nobody can do it the first time|Do not give
@@ -650,12 +646,9 @@ or rain].
 up|began] and did
 it [perfectly|without one mistake|better than ever]. Everybody [clapped|cheered]. "I can {skill}!"
 said {hero}.
-[Practice makes things easy.|{Elder} was very proud.|Then {hero} taught it to {friend.a}.]"""
-
-# %% ../../nbs/20_tales.ipynb #79fca0a0
-ALONE[
-    "garden"
-] = """<time>, {someone} found a [tiny|strange|small brown] seed {place.at}. "What will you be?"
+[Practice makes things easy.|{Elder} was very proud.|Then {hero} taught it to {friend.a}.]""",
+    "garden": """
+<time>, {someone} found a [tiny|strange|small brown] seed {place.at}. "What will you be?"
 asked {hero}. {Hero.he} [took it home and planted it|put it into the soft ground] and gave it water.
 
 The next day, [nothing had happened|there was nothing]. "[Grow, little seed|Please grow]!" said
@@ -668,11 +661,9 @@ to it|watered it every day].
 [bigger than a
 door|taller than {hero}|the most beautiful in the land]! {Hero} [danced around it|jumped for joy].
 "[I am glad I
-waited|You were right to wait]," said {hero}. <home>"""
-
-ALONE[
-    "newcomer"
-] = """<time>, {someone} saw {friend.a} {place.at}. {Friend.he} was sitting all alone and looked
+waited|You were right to wait]," said {hero}. <home>""",
+    "newcomer": """
+<time>, {someone} saw {friend.a} {place.at}. {Friend.he} was sitting all alone and looked
 <sad>. "Why are you [sad|crying|alone]?" asked {hero}. "I am new here," said {friend}, "and [I do
 not know
 anyone|nobody plays with me]."
@@ -685,12 +676,9 @@ sun went down|all afternoon|for hours], and {friend} [laughed|told funny stories
 new game].
 
 "Will you come back tomorrow?" asked {friend}. "Of course," said {hero}. "We are friends now."
-<friends>"""
-
-# %% ../../nbs/20_tales.ipynb #3be3f8fa
-ALONE[
-    "thorn"
-] = """<time>, {someone} heard [a cry|someone crying|a sad voice] {outside.at}. It was {friend.a},
+<friends>""",
+    "thorn": """
+<time>, {someone} heard [a cry|someone crying|a sad voice] {outside.at}. It was {friend.a},
     and
 {friend.his} foot was stuck [under a heavy stone|between two roots|in the mud|in a thorn bush].
 "Please help me!"
@@ -706,11 +694,9 @@ Many days later, {hero} [fell into a deep hole|got lost in the snow|was caught i
 came? It was
 {friend}! {Friend} [worked hard|was quick and clever] and got {hero.him} out. "You helped me, and
 now I helped
-you," said {friend}. <friends>"""
-
-ALONE[
-    "coin"
-] = """<time>, {someone} found {toy.a} on the ground {outside.at}. It was [so pretty|very fine|shiny
+you," said {friend}. <friends>""",
+    "coin": """
+<time>, {someone} found {toy.a} on the ground {outside.at}. It was [so pretty|very fine|shiny
 and new], and {hero} [wanted|hoped] to keep it. But then {hero.he} [saw|met] {friend.a}, who was
 looking under
 every [leaf|bush|stone].
@@ -723,12 +709,9 @@ gave it back.
 {Friend} [hugged {hero}|jumped for joy]. "<thanks>!" {friend.he} said. "[Come and eat {food.a} with
 me.|Will you be
 my friend?]" [A friend is better than any {toy.noun}.|Being honest felt better than keeping the
-{toy.noun}.|<friends>]"""
-
-# %% ../../nbs/20_tales.ipynb #aebe5cc0
-ALONE[
-    "greedy"
-] = """<time>, {someone} got a big basket of [sweet |warm |fresh |]{treats}. {Hero.his} neighbor
+{toy.noun}.|<friends>]""",
+    "greedy": """
+<time>, {someone} got a big basket of [sweet |warm |fresh |]{treats}. {Hero.his} neighbor
 {friend.full} came by. "May I have one?" {friend.he} asked. "No," said {hero}. "They are all mine."
 
 {Hero} ate one, and two, and three, and [many more|did not stop]. <soon> the basket was empty, and
@@ -741,11 +724,9 @@ back with a cup of warm tea. "Drink this," said {friend}. "It will help."
 of them to
 {friend}. They tasted [much better|twice as good] that way. [It is good to share.|{Hero} never
 forgot to share
-again.|Sharing makes everything sweeter.]"""
-
-ALONE[
-    "lost"
-] = """<time>, {someone} [followed|ran after] a [blue|yellow|white] butterfly and did not look at
+again.|Sharing makes everything sweeter.]""",
+    "lost": """
+<time>, {someone} [followed|ran after] a [blue|yellow|white] butterfly and did not look at
     the
 path. When the butterfly was gone, {hero.he} was [lost|all alone] {outside.at}. "[Which way is home
 |Where am I]?"
@@ -759,12 +740,9 @@ They went [over a hill|over a bridge|past a pond] and [through tall grass|down a
 {hero} saw
 {hero.his} own door. "<thanks>!" said {hero}, and gave {bird} {food.a}. "Next time, watch the
 path," said {bird},
-and flew away."""
-
-# %% ../../nbs/20_tales.ipynb #5735ef5d
-ALONE[
-    "noise"
-] = """One [dark|stormy|quiet|cold] night, {someone} heard a strange noise. [Bump, bump, bump|Tap,
+and flew away.""",
+    "noise": """
+One [dark|stormy|quiet|cold] night, {someone} heard a strange noise. [Bump, bump, bump|Tap,
 tap, tap|Scratch, scratch]! "[Is it a monster|Who is there]?" {hero.he} whispered. {Hero.he} was
 <afraid>.
 
@@ -778,11 +756,9 @@ all. It was only
 looking for
 food]." {Hero} [began to laugh|had to laugh]. "Come in," {hero.he} said, and gave {friend} {food.a}
 and [a place by
-the fire|a warm blanket]. <friends>"""
-
-ALONE[
-    "star"
-] = """One [clear|cold|warm] night, a small star fell from the sky and landed {place.at}. {Someone}
+the fire|a warm blanket]. <friends>""",
+    "star": """
+One [clear|cold|warm] night, a small star fell from the sky and landed {place.at}. {Someone}
 found it in the morning. "I want to go home," said the star. "[The night is dark without me|My
 sisters miss me]."
 
@@ -796,12 +772,9 @@ me]," said
 was the star,
 [brighter than all the others|shining again], and it [winked|smiled] at {hero.him}. [Every night
 after that, {hero}
-said good night to it.|"Good night, little star," said {hero}.]"""
-
-# %% ../../nbs/20_tales.ipynb #556e5510
-ALONE[
-    "dragon"
-] = """<time>, the people of the [village|town] were worried. A dragon [sat|was sitting] on the
+said good night to it.|"Good night, little star," said {hero}.]""",
+    "dragon": """
+<time>, the people of the [village|town] were worried. A dragon [sat|was sitting] on the
 mountain and roared all [day|night] long. "[Nobody can sleep|The noise is terrible]!" they said.
 But {someone}
 said, "I will [ask it why|go and see]."
@@ -816,11 +789,9 @@ hurts|I cannot sleep|I am lonely]," it said.
 some warm honey]
 until the dragon [smiled|closed its eyes and fell asleep]. [From then on, the dragon lit the lamps
 of the
-village.|The people cheered for {hero}.|A kind word can be stronger than a sword.]"""
-
-ALONE[
-    "wish"
-] = """<time>, {someone} caught a golden fish in a [river|lake|stream]. "Please let me go," said the
+village.|The people cheered for {hero}.|A kind word can be stronger than a sword.]""",
+    "wish": """
+<time>, {someone} caught a golden fish in a [river|lake|stream]. "Please let me go," said the
 fish. "I will give you one wish." {Hero} [was kind|felt sorry for it] and put it back into the
 water.
 
@@ -833,12 +804,9 @@ that {friend} is well and happy," said {hero}. The fish [splashed|jumped] and wa
 <soon> {friend} [sat up|smiled] and felt wonderful. "What happened?" {friend.he} asked. {Hero} only
 <smiled>. [When
 {hero.he} came home, {toy.a} lay on the table. It was a gift from the fish.|It was the best wish of
-all.]"""
-
-# %% ../../nbs/20_tales.ipynb #e9115bce
-ALONE[
-    "sorry"
-] = """<time>, {someone} was playing [inside|in the kitchen|in the house] and [ran too fast|was not
+all.]""",
+    "sorry": """
+<time>, {someone} was playing [inside|in the kitchen|in the house] and [ran too fast|was not
 careful]. Crash! The [blue|white|yellow] [vase|bowl|pot] of {elder} [fell down and broke|was
 broken]. {Hero.he} hid
 the pieces under [a rug|the bed|a pillow].
@@ -853,11 +821,9 @@ me," {hero.he} said. "I am [so |very ]sorry."
 {elder}. They
 [glued the pieces together|made a new one out of clay]. [The truth makes the heart light.|{Hero}
 never told a lie
-again.|After that, {hero} was always more careful.]"""
-
-ALONE[
-    "bottle"
-] = """<time>, {someone} found a green bottle [on the beach|by the sea|at the harbor|on the sand].
+again.|After that, {hero} was always more careful.]""",
+    "bottle": """
+<time>, {someone} found a green bottle [on the beach|by the sea|at the harbor|on the sand].
 There was a letter in it. "I am [alone|far away] on an island," said the letter. "[Who will write
 to me|Will you be
 my friend]?"
@@ -870,12 +836,9 @@ waited one week, and two weeks|Days went by], but no answer came. {Hero} felt <s
 hand! "Your
 letter made me so <happy> that I had to come," said {friend}. {Hero} [laughed|clapped], and they
 ate {soup}
-together. <friends>"""
-
-# %% ../../nbs/20_tales.ipynb #c5fbb6fe
-ALONE[
-    "market"
-] = """<time>, {someone} went to the market to buy {baked.a}. {Hero.he} had [one silver coin|three
+together. <friends>""",
+    "market": """
+<time>, {someone} went to the market to buy {baked.a}. {Hero.he} had [one silver coin|three
 small coins], and no more. On the way, {hero.he} met {friend.a} who was [cold|hungry|crying]. "[I
 have not eaten
 today|I lost all my money]," said {friend}.
@@ -887,11 +850,9 @@ and gave
 
 The next morning, there was a knock at the door. It was {friend}, with a [big|warm|huge]
 {baked.noun}! "I baked it
-for you," {friend.he} said. "[One good turn brings another|You were kind to me]." <friends>"""
-
-ALONE[
-    "race"
-] = """<time>, there was a big race {outside.at}. {Someone} wanted to win the {prize}. {Hero.his}
+for you," {friend.he} said. "[One good turn brings another|You were kind to me]." <friends>""",
+    "race": """
+<time>, there was a big race {outside.at}. {Someone} wanted to win the {prize}. {Hero.his}
 neighbor {friend.full}, who was very fast, [laughed|boasted]. "You are too slow," {friend.he} said.
 [Ready, steady,
 go|One, two, three, go]!
@@ -906,12 +867,9 @@ They walked to the end [side by side|arm in arm], and everybody [cheered|clapped
 I laughed,"
 said {friend}. The [judge|king|mayor] gave them the {prize} to share. [Winning together is better
 than winning
-alone.|It is better to be kind than to be fast.|<friends>]"""
-
-# %% ../../nbs/20_tales.ipynb #m5afe7dd
-ALONE[
-    "lamp"
-] = """One foggy evening, {someone} saw that the lighthouse was dark. Its lamp was broken, and a
+alone.|It is better to be kind than to be fast.|<friends>]""",
+    "lamp": """
+One foggy evening, {someone} saw that the lighthouse was dark. Its lamp was broken, and a
     ship was
 coming nearer and nearer to the rocks. "[It will be wrecked|Nobody on board can see the rocks]!"
 <cried> {hero}.
@@ -926,11 +884,9 @@ The tower [glowed|sparkled] like a star, and the ship turned away just in time. 
 the horn|rang the
 bell] and gave {hero} {toy.a}. "[Many little lights make a great one|You saved us all]," said the
 captain. [{Hero} was
-<happy>.|<home>]"""
-
-ALONE[
-    "rain"
-] = """It had not rained for weeks, and the wells were empty. {Someone} looked up. There was only
+<happy>.|<home>]""",
+    "rain": """
+It had not rained for weeks, and the wells were empty. {Someone} looked up. There was only
     one cloud,
 and it [sat behind the mountain|would not come nearer]. "Please give us rain," said {hero}. "[No, I
 am in a bad mood|I
@@ -945,12 +901,9 @@ The cloud [giggled|chuckled]. Then it laughed until it cried, and its tears fell
 |gardens] as rain.
 Everybody [danced in the puddles|ran outside and cheered]. [From then on, {hero} visited the cloud
 every week.|Even a
-cloud needs a friend.|<home>]"""
-
-# %% ../../nbs/20_tales.ipynb #n5afe7dd
-ALONE[
-    "echo"
-] = """<time>, {someone} stood on a hill and shouted, "Hello!" "Hello!" answered a voice [from the
+cloud needs a friend.|<home>]""",
+    "echo": """
+<time>, {someone} stood on a hill and shouted, "Hello!" "Hello!" answered a voice [from the
     valley|from
 far away]. "Who are you?" shouted {hero}. "Who are you?" said the voice. {Hero} thought that
 someone was [mocking|teasing]
@@ -964,11 +917,9 @@ So {hero} went back, [took a deep breath|waited a moment], and called, "I like y
 [sang|called] the
 valley. {Hero} laughed, and the whole valley laughed, too. [What you give comes back to you.|Kind
 words find kind
-answers.|<home>]"""
-
-ALONE[
-    "bees"
-] = """<time>, {someone} smelled honey {outside.at}. High up in a hollow tree hung a [fat|golden]
+answers.|<home>]""",
+    "bees": """
+<time>, {someone} smelled honey {outside.at}. High up in a hollow tree hung a [fat|golden]
     honeycomb,
 and {hero} was so hungry that {hero.he} [reached in|stuck {hero.his} nose in] without asking. Ouch!
 A bee stung
@@ -984,12 +935,9 @@ When the flowers opened, the bees [hummed|buzzed] for joy and gave {hero} a whol
 "[Thank you for
 asking|Flowers for us and honey for you]," said their queen. [Asking is better than taking.|{Hero}
 shared the honey with
-{friend.a}.|<home>]"""
-
-# %% ../../nbs/20_tales.ipynb #o5afe7dd
-ALONE[
-    "letter"
-] = """<time>, a letter came for {someone}. But {hero} could not read. {Hero.he} was ashamed and
+{friend.a}.|<home>]""",
+    "letter": """
+<time>, a letter came for {someone}. But {hero} could not read. {Hero.he} was ashamed and
     told
 everyone that it was [only a bill|nothing important], and {hero.he} hid it [under {hero.his} pillow
 |behind a picture].
@@ -1004,11 +952,9 @@ course]," said {elder}. They began with the first letter of all and did not stop
 said. It was from
 {friend.a}, and Sunday was [today|tomorrow]! {Hero} took {food.a} and ran all the way. [Nobody is
 too old to learn.|It is
-never a shame to ask.|<friends>]"""
-
-ALONE[
-    "mend"
-] = """<time>, {someone} dropped {hero.his} {toy}, and it broke in two. It had been a present from
+never a shame to ask.|<friends>]""",
+    "mend": """
+<time>, {someone} dropped {hero.his} {toy}, and it broke in two. It had been a present from
     a dear
 friend. {Hero} tried to [tie it together|glue it with honey|fix it with mud], but it [fell apart
 |broke] again, and
@@ -1022,14 +968,13 @@ At last the {toy.noun} was whole. Where it had been broken, there was a fine lin
 is [stronger than
 before|even more beautiful]," said {friend}. "And it has a story," said {hero}. [Broken things can
 become the best
-ones.|<friends>]"""
+ones.|<friends>]""",
+}
 
 # %% ../../nbs/20_tales.ipynb #c3ab7ce0
-TOGETHER = {}
-
-TOGETHER[
-    "tree"
-] = """One windy [day|morning|afternoon], {pair} were playing with {flyer.a} {outside.at}.
+TOGETHER = {
+    "tree": """
+One windy [day|morning|afternoon], {pair} were playing with {flyer.a} {outside.at}.
 <suddenly>, the wind [took|carried|blew] the {flyer.noun} up, up, up [to the top of|into] a tall
 tree. "Our
 {flyer.noun} is stuck!" <cried> {hero}.
@@ -1043,11 +988,9 @@ landed near them.
 {Bird} flew up, [pulled|tugged] once, pulled twice, and the {flyer} came [floating|sailing] down.
 "<thanks>!" said
 {hero} and {friend}. "[Play with us|Stay and play]!" So all three played until [evening|the stars
-came out|dinner]."""
-
-TOGETHER[
-    "thief"
-] = """<time>, {pair} wanted to play. But {hero}'s {toy} was gone! "[Who took|Where is] my
+came out|dinner].""",
+    "thief": """
+<time>, {pair} wanted to play. But {hero}'s {toy} was gone! "[Who took|Where is] my
 {toy.noun}?" asked {hero}. {Hero.he} looked [under the bed|behind the door] and [in the garden|in
 every box]. It
 was not there.
@@ -1062,12 +1005,9 @@ out] the {toy}.
 it." From then
 on, the {toy.noun} was with {hero} one day and with {friend} the next. [To forgive is a great gift.
 |It is good to
-say sorry, and it is good to forgive.|<both>]"""
-
-# %% ../../nbs/20_tales.ipynb #4c8b5a85
-TOGETHER[
-    "birthday"
-] = """<time>, {pair} were [busy|thinking]. The next day was the birthday of {elder}. They had
+say sorry, and it is good to forgive.|<both>]""",
+    "birthday": """
+<time>, {pair} were [busy|thinking]. The next day was the birthday of {elder}. They had
 no money for a gift. "[Let us make something|We can make a surprise]," said {friend}.
 
 First they tried to bake {baked.a}, but it [burned|fell on the floor]. Then they [painted|made] a
@@ -1078,11 +1018,9 @@ and we can give {hero.his} {toy}," {hero.he} [said|whispered].
 
 The next day, they [sang|danced] and gave {elder} the {toy}, tied with a [red|blue] ribbon. "This
 is the best
-birthday of my life," said {elder}. [A gift from the heart is always right.|<both>]"""
-
-TOGETHER[
-    "boat"
-] = """<time>, {pair} built a [small|little] boat out of [wood|an old door|a big box]. {Hero}
+birthday of my life," said {elder}. [A gift from the heart is always right.|<both>]""",
+    "boat": """
+<time>, {pair} built a [small|little] boat out of [wood|an old door|a big box]. {Hero}
 [brought|packed] {food.a}, and {friend} brought {toy.a}. Off they went!
 
 In the middle of the lake, {friend} saw [a hole|water] in the boat. "We are sinking!" {friend.he}
@@ -1095,12 +1033,9 @@ tried to stop the hole with {hero.his} [hand|hat], but [more water came|it was t
 the turtle half
 of the {food.noun}. Then they [fixed|mended] the boat with [clay|wax], and [the turtle swam beside
 them all the way
-home|sailed home before dark]."""
-
-# %% ../../nbs/20_tales.ipynb #ee6eeac1
-TOGETHER[
-    "snow"
-] = """One [cold|white|winter] morning, there was snow everywhere. {Pair} made a big snowman. It had
+home|sailed home before dark].""",
+    "snow": """
+One [cold|white|winter] morning, there was snow everywhere. {Pair} made a big snowman. It had
 a [carrot|stick] for a nose and two [stones|buttons] for eyes. "It looks cold," said {hero}, and
 gave it {hero.his}
 {scarf}.
@@ -1113,11 +1048,9 @@ wrapped in the
 
 {Hero} [smiled|was not angry]. "Keep it," {hero.he} said. "A snowman does not feel the cold, but
 you do." {Friend}
-ran home and brought some hot {soup} for {animal.him}. <both>"""
-
-TOGETHER[
-    "storm"
-] = """One night, a [great|terrible|wild] storm came. In the morning, {pair} [looked at|stood in
+ran home and brought some hot {soup} for {animal.him}. <both>""",
+    "storm": """
+One night, a [great|terrible|wild] storm came. In the morning, {pair} [looked at|stood in
 front of] the house of {friend}. The roof was gone! "[What can I do|Where will I sleep]?" asked
 {friend}.
 
@@ -1131,12 +1064,9 @@ everyone.
 than before.
 "<thanks>!" said {friend}. "[Many hands make the work light|Alone I could not do it]," said
 {elder}, and they
-[danced|had a big feast]."""
-
-# %% ../../nbs/20_tales.ipynb #f0eae395
-TOGETHER[
-    "bridge"
-] = """<time>, {pair} met in the middle of a [narrow|small] bridge. "[Let me pass|Go back]," said
+[danced|had a big feast].""",
+    "bridge": """
+<time>, {pair} met in the middle of a [narrow|small] bridge. "[Let me pass|Go back]," said
 {hero}. "I was here first." "No, I was here first," said {friend}. Neither of them moved.
 
 They [stood|waited] there all morning. The sun got hot, and they were [hungry|thirsty]. They pushed
@@ -1149,11 +1079,9 @@ they began to laugh.
 goes first]."
 They dried off in the sun and shared {food.a}. "After you," said {friend}. "No, after you," said
 {hero}. [It is
-wise to be polite.|Now they always wait for each other.|<both>]"""
-
-TOGETHER[
-    "treasure"
-] = """<time>, {pair} found an old map {place.at}. "A treasure!" <cried> {hero}. "[Let us find
+wise to be polite.|Now they always wait for each other.|<both>]""",
+    "treasure": """
+<time>, {pair} found an old map {place.at}. "A treasure!" <cried> {hero}. "[Let us find
 it|Let us go at once]," said {friend}.
 
 They walked past [a big rock|three tall trees|an old well] and crossed [a stream|a bridge|a field].
@@ -1165,12 +1093,9 @@ try]," said {hero}. Then they hit something hard. It was a [box|chest|wooden box
 Inside there was no gold. There was {toy.a} and a [note|letter]. "The real treasure is the friend
 who [walks|digs]
 beside you," it said. {Hero} looked at {friend}, and they both <smiled>. "It is true," said {hero}.
-<both>"""
-
-# %% ../../nbs/20_tales.ipynb #f9b885c1
-TOGETHER[
-    "picnic"
-] = """<time>, {pair} went on a picnic {outside.at}. They had {food.a}, some {soup}, and a
+<both>""",
+    "picnic": """
+<time>, {pair} went on a picnic {outside.at}. They had {food.a}, some {soup}, and a
 [big|checkered|soft] blanket. But when they sat down, big drops began to fall. "[Our picnic is
 spoiled|Everything
 will get wet]!" <cried> {friend}.
@@ -1181,11 +1106,9 @@ of a tree. {Animal.a} looked out. "[Come in, come in|It is dry in here]!" said {
 
 Inside it was warm and [cozy|dry]. They put the blanket on the floor and shared the {food.noun}
 with {animal}.
-"This is the best picnic ever," said {hero}. [A little rain cannot spoil a good day.|<both>]"""
-
-TOGETHER[
-    "sick"
-] = """<time>, {pair} wanted to meet, but {friend} did not come. {Hero} waited and waited, and then
+"This is the best picnic ever," said {hero}. [A little rain cannot spoil a good day.|<both>]""",
+    "sick": """
+<time>, {pair} wanted to meet, but {friend} did not come. {Hero} waited and waited, and then
 {hero.he} went to [look for {friend.him}|find {friend.him}]. {Friend} was in bed. {Friend.his} nose
 was red, and
 {friend.he} [sneezed|coughed].
@@ -1198,12 +1121,9 @@ on {hero.his} head and [danced|marched] around the room.
 
 {Friend} laughed and laughed until the bed shook. "I feel better!" {friend.he} said, and emptied the
 bowl. "Now it is my turn with the {toy.noun}." [Laughing is good medicine.|A friend is the best
-doctor.|<both>]"""
-
-# %% ../../nbs/20_tales.ipynb #af341d1f
-TOGETHER[
-    "pot"
-] = """<time>, {pair} found an old pot {place.at}. {Hero} put one [coin|cherry|nut] into it. Pop!
+doctor.|<both>]""",
+    "pot": """
+<time>, {pair} found an old pot {place.at}. {Hero} put one [coin|cherry|nut] into it. Pop!
     Now
 there were two. "[It is magic|A magic pot]!" said {friend}. They put in {food.a}, and out came two.
 They put in
@@ -1217,11 +1137,9 @@ move!"
 
 "Stop, pot!" they said together, and it was quiet. Then they called all the people of the [village
 |town] and gave
-it away. They kept only one {food.noun} for two. [Enough is as good as a feast.|<both>]"""
-
-TOGETHER[
-    "song"
-] = """<time>, {pair} wanted to play in the [spring|summer|village] concert. {Hero} played [the
+it away. They kept only one {food.noun} for two. [Enough is as good as a feast.|<both>]""",
+    "song": """
+<time>, {pair} wanted to play in the [spring|summer|village] concert. {Hero} played [the
 drum|the flute|the fiddle], and {friend} sang. "[You play too fast|You are too loud]!" said
 {friend}. "You sing too
 slowly!" said {hero}.
@@ -1236,12 +1154,9 @@ They began again, and now it [sounded wonderful|was beautiful]. Even {bird.a} ca
 the concert,
 everyone [clapped|danced] and called for more. [It is good to listen to each other.|Two are better
 than
-one.|<both>]"""
-
-# %% ../../nbs/20_tales.ipynb #e971def4
-TOGETHER[
-    "moon"
-] = """One [clear|warm|summer] night, {pair} looked at the moon. "I think it is made of cheese,"
+one.|<both>]""",
+    "moon": """
+One [clear|warm|summer] night, {pair} looked at the moon. "I think it is made of cheese,"
 said {friend}. "I think it is a lamp," said {hero}. "[Let us go and see|Let us catch it]!"
 
 They climbed [a hill|a ladder|the roof], but the moon was still far away. They saw it in [the pond
@@ -1254,11 +1169,9 @@ gone]!" said
 {bird}. So {hero}
 and {friend} lay down in the grass and looked [for a long time|until they fell asleep]. [Some
 things are only there
-to look at.|<both>]"""
-
-TOGETHER[
-    "hide"
-] = """<time>, {pair} played hide and seek {place.at}. {Hero} counted to ten. "[I am coming|Here I
+to look at.|<both>]""",
+    "hide": """
+<time>, {pair} played hide and seek {place.at}. {Hero} counted to ten. "[I am coming|Here I
 come]!" {hero.he} called. {Hero.he} looked behind [the wall|a bush], and {hero.he} looked [under a
 bench|in a
 barrel]. No {friend.kind} was there.
@@ -1274,12 +1187,9 @@ up]. "Did I win?"
 asked {friend}. "Yes," said {hero}, "you [won|are the best at hiding], and you are the loudest
 sleeper in the
 world."
-"""
-
-# %% ../../nbs/20_tales.ipynb #p5afe7dd
-TOGETHER[
-    "umbrella"
-] = """<time>, {pair} were far from home when it began to pour. They had only one umbrella, and it
+""",
+    "umbrella": """
+<time>, {pair} were far from home when it began to pour. They had only one umbrella, and it
     was
 very small. "It is mine, so I will carry it," said {hero}. "But then I will get wet," said {friend}.
 
@@ -1292,11 +1202,9 @@ room for three]," said {hero}.
 They [pushed|pulled] the umbrella back into shape, stood close together and walked slowly. It was
 tight, but it was warm.
 At the door, {animal} gave them {food.a} for their kindness. [There is always room for one more.
-|<both>]"""
-
-TOGETHER[
-    "well"
-] = """<time>, {pair} looked into a deep well {outside.at}. Plop! {Hero}'s {toy} slipped and fell
+|<both>]""",
+    "well": """
+<time>, {pair} looked into a deep well {outside.at}. Plop! {Hero}'s {toy} slipped and fell
     in. "[It is
 gone|I will never see it again]!" <cried> {hero}.
 
@@ -1311,12 +1219,9 @@ a small fish put its
 head out. "Are you looking for this?" it asked, and [pushed|dropped] the {toy.noun} into the
 bucket. "<thanks>!" called
 {hero}, and {friend} [threw down some crumbs|sang it a song]. [It is good to try once more.
-|<both>]"""
-
-# %% ../../nbs/20_tales.ipynb #q5afe7dd
-TOGETHER[
-    "tower"
-] = """<time>, {pair} built a tower out of [blocks|boxes|stones]. It grew taller than {elder}. "I
+|<both>]""",
+    "tower": """
+<time>, {pair} built a tower out of [blocks|boxes|stones]. It grew taller than {elder}. "I
     will put
 on the last one," said {hero}. "No, I will," said {friend}. They both [reached up|climbed up] at
 once, and crash! The
@@ -1331,7 +1236,8 @@ while]. Then {friend} pushed one [small|round] piece over to {hero}. {Hero} push
 time it [did not
 shake|stood still], and {hero} put {hero.his} {toy} on the very top. "It is ours," said {friend}.
 [Building is better than
-being right.|<both>]"""
+being right.|<both>]""",
+}
 
 # %% ../../nbs/20_tales.ipynb #c6f2ca4d
 HABIT = """[||||{Hero.he} [liked|loved] to [count the clouds|collect stones|run in the wind|look at
