@@ -18,6 +18,7 @@ def words(key: str) -> list[str]:
 
 names = (
     "fast",
+    "hf",
     "scale",
     "chapters",
     "notebook",
@@ -30,6 +31,7 @@ names = (
     "fuzz",
 )
 extras = {name: words(f"{name}_requirements") for name in names}
+extras["dev"] += extras["hf"]
 # the chapters test themselves, and that takes nbdev and its kin
 extras["chapters"] += extras["dev"]
 extras["notebook"] += words("chapters_requirements")

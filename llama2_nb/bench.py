@@ -25,12 +25,14 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from .checkpoint import Checkpoint, write_checkpoint
+from .checkpoint import Checkpoint
 from .config import Config, count_parameters, tensor_shapes
-from .core import next_ids, open_checkpoint
+from .core import next_ids
+from .formats.llama2c import write_checkpoint
 from .matrix import in_float32
+from .registry import find_vocabulary, open_model
 from .sampling import Sampler, SamplingParams
-from .tokenizer import Tokenizer, find_tokenizer
+from .tokenizer import Tokenizer
 from .transformer import Transformer
 
 # %% ../nbs/66_bench.ipynb #5b3d600b
@@ -116,7 +118,7 @@ def first_token(
 ) -> float:  # seconds
     "From a closed file to the first token behind a prompt."
     began = time.perf_counter()
-    with open_checkpoint(path) as ckpt:
+    with open_model(path) as ckpt:
         feed_model(Transformer(ckpt, backend=backend, threads=threads))([3] * prompt, True)
         return time.perf_counter() - began
 
@@ -176,7 +178,7 @@ def run_llama2c(binary: str, path: str | os.PathLike, steps: int, threads: int) 
     "What a llama2.c binary reports. Raises `ValueError` if it can't be run or reports nothing."
     _need_file(path, binary)
     with Checkpoint.open(path) as ckpt:
-        vocabulary = find_tokenizer(path, ckpt.config.vocab_size)
+        vocabulary = find_vocabulary(path, ckpt.config.vocab_size)
     command = [binary, str(path), "-z", str(vocabulary), "-t", "0", "-n", str(steps + 1), "-i", "a"]
     done = _run(command, binary, OMP_NUM_THREADS=str(threads))
     found = re.search(r"achieved tok/s: ([0-9.]+)", done.stderr.decode("utf-8", "replace"))
@@ -390,7 +392,7 @@ def bench(
     for name, value in dict(rounds=rounds, steps=steps, prompt=prompt).items():
         if value < 1:
             raise ValueError(f"{name}: expected a whole number from 1 up, found {value}")
-    with open_checkpoint(path) as ckpt:  # a file, or a Hugging Face folder
+    with open_model(path) as ckpt:  # a file, or a Hugging Face folder
         c, cores = ckpt.config, os.cpu_count() or 1
         model = Transformer(ckpt, backend=backend, threads=threads)
         steps, prompt = min(steps, max(1, c.seq_len - 2)), min(prompt, c.seq_len)

@@ -28,26 +28,27 @@ from typing import Annotated, Iterator, Optional
 import typer
 
 from . import __version__
-from .checkpoint import Weights, count_nonfinite
+from .chat import Chat
+from .checkpoint import Header, Weights
 from llama2_nb.config import (
     CheckpointError,
     Config,
-    Header,
     count_parameters,
     kv_cache_bytes,
     tensor_shapes,
 )
-from .chat import Chat, check_history
-from llama2_nb.core import (
-    Llama,
-    decode_stream,
+from .core import Llama, decode_stream
+from .formats.llama2c import count_nonfinite
+from llama2_nb.registry import (
+    PROCESSORS,
     find_model,
-    open_checkpoint,
-    open_tokenizer,
-    printable,
+    find_vocabulary,
+    open_model,
+    open_processors,
+    open_vocabulary,
 )
-from .registry import PROCESSORS, open_processors
 from .sampling import Sampler, SamplingParams
+from .text import check_history, printable
 
 # %% ../nbs/47_cli.ipynb #78e1a446
 app = typer.Typer(
@@ -459,7 +460,7 @@ def _say_cut(llama: Llama, steps: Optional[int], lengths: list[int]) -> None:
     if not cut:
         return
     limit, most = llama.limit(steps), llama.model.config.seq_len
-    own = open_checkpoint(llama.path, 2**31 - 1).config.seq_len
+    own = open_model(llama.path, 2**31 - 1).config.seq_len
     if limit < most:
         how = f"--steps 0 allows all {most} that the model has"
     elif own > most:
@@ -830,7 +831,7 @@ def inspect(
     if model is not None and model_option is not None:
         raise typer.BadParameter("expected the model once, found it as an argument and as --model")
     path = find_model(model_option if model is None else model)
-    with open_checkpoint(path) as ckpt:
+    with open_model(path) as ckpt:
         header = getattr(ckpt, "header", None)  # a folder has none
         if header:
             print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
@@ -896,10 +897,13 @@ def tokenize(
     "Show how a text is cut into tokens: a line for each, its id and its piece."
     if tokenizer is None or model is not None:
         path = find_model(model)
-        with open_checkpoint(path) as ckpt:
-            tok = open_tokenizer(path, tokenizer, ckpt.config.vocab_size)
+        with open_model(path) as ckpt:
+            vocab_size = ckpt.config.vocab_size
+        if tokenizer is None:
+            tokenizer = find_vocabulary(path, vocab_size)
+        tok = open_vocabulary(tokenizer, vocab_size)
     else:
-        tok = open_tokenizer(tokenizer, tokenizer, None)
+        tok = open_vocabulary(tokenizer)
     text = _text(text)
     ids = tok.encode(text, bos, eos)
     if eos and ids == tok.encode(text, bos):
@@ -973,7 +977,7 @@ def bench(
 def _random_model(folder: str, shape: str, int8: bool) -> str:
     "The path of a file of random weights."
     from llama2_nb.bench import SHAPES, write_random
-    from llama2_nb.storage.int8 import quantize_checkpoint
+    from llama2_nb.formats.llama2c import quantize_checkpoint
 
     path = os.path.join(folder, f"{shape}.bin")
     write_random(path, SHAPES[shape])
@@ -1006,7 +1010,9 @@ def quantize(
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
     from tqdm import tqdm
-    from llama2_nb.storage.int8 import check_target, open_floats, quantize_checkpoint  # chapter 34
+
+    # chapter 34
+    from llama2_nb.formats.llama2c import check_target, open_floats, quantize_checkpoint
 
     path = find_model(model)
     check_target(path, target)
@@ -1215,7 +1221,7 @@ def download(
 ) -> None:
     "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
     from llama2_nb import hub
-    from llama2_nb.core import HUB_NAME
+    from llama2_nb.registry import HUB_NAME
 
     if name not in hub.STORIES and not HUB_NAME.fullmatch(name):
         raise typer.BadParameter(

@@ -17,15 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama2_nb.config import (
-    CheckpointError,
-    Config,
-    count_parameters,
-    kv_cache_bytes,
-    parse_header,
-    short,
-)
-from .formats.huggingface import parse_config, read_json
+from .checkpoint import read_header
+from .config import CheckpointError, Config, count_parameters, kv_cache_bytes
+from .files import missing, read_json, short
+from .formats.huggingface import parse_config
 from .formats.vocabularies import KEPT
 
 # %% ../nbs/46_hub.ipynb #9d2dc86a
@@ -290,7 +285,7 @@ def in_one_sentence(repo: str, file: str, revision: str) -> Iterator[None]:
         from huggingface_hub.utils import logging
     except ImportError:
         raise CheckpointError(
-            f"{repo}: expected the package huggingface_hub, which downloads it, found none"
+            f"{repo}: {missing('huggingface_hub', 'which downloads it', 'hf')}"
         ) from None
     logging.set_verbosity_error()  # its retries are not ours to tell
     try:
@@ -335,7 +330,7 @@ def fetch(
 def _config(repo: str, path: Path) -> Config:
     "What a repository's config.json says. Raises `CheckpointError`."
     try:
-        return parse_config(read_json(path))
+        return parse_config(read_json(path, error=CheckpointError))
     except CheckpointError as e:
         raise CheckpointError(f"{repo}: config.json: {e}") from None
 
@@ -347,7 +342,11 @@ def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) 
     _config(repo, config)
     revision = config.parent.name  # snapshots/<commit>/config.json: the rest in the same state
     index = fetch(Remote(repo, revision, "model.safetensors.index.json"), refresh, optional=True)
-    where = read_json(index, 2**22).get("weight_map") if index else {"": "model.safetensors"}
+    where = (
+        read_json(index, 2**22, error=CheckpointError).get("weight_map")
+        if index
+        else {"": "model.safetensors"}
+    )
     files = list(where.values()) if isinstance(where, dict) else [where]
     if not files or not all(
         isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files
@@ -407,7 +406,7 @@ def plan(name: str) -> Plan:  # as for `download`
     if name in STORIES:
         size, start = look(STORIES[name][0], 256)
         try:
-            return Plan(name, parse_header(start).config, size)
+            return Plan(name, read_header(start).config, size)
         except CheckpointError as e:
             raise CheckpointError(f"{name}: {e}") from None
     repo, revision = split_name(name)
@@ -417,7 +416,7 @@ def plan(name: str) -> Plan:  # as for `download`
     if index is None:
         total = look(Remote(repo, revision, "model.safetensors"))[0]
     else:
-        total = read_json(index, 2**22).get("metadata")
+        total = read_json(index, 2**22, error=CheckpointError).get("metadata")
         if isinstance(total, dict):
             total = total.get("total_size")
     if type(total) is not int or total < 1:

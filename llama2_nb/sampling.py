@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['MASK64', 'Processor', 'SEED_ZERO_STATE', 'random_u32', 'random_f32', 'sample_mult', 'nucleus', 'sample_topp',
-           'SamplingParams', 'Sampler', 'find_best', 'softmax_sequential', 'process']
+           'SamplingParams', 'read_params', 'Sampler', 'find_best', 'softmax_sequential', 'process']
 
 # %% ../nbs/08_sampling.ipynb #db48133e
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
+
+from .registry import open_processors
+from .text import need
 
 # %% ../nbs/08_sampling.ipynb #9fdb24ac
 MASK64 = 2**64 - 1
@@ -97,23 +100,27 @@ class SamplingParams:
     processors: tuple[Processor, ...] = ()
 
     def __post_init__(self):
-        temperature, top_p, seed = self.temperature, self.top_p, self.seed
-        if not (isinstance(temperature, Real) and 0 <= temperature < 3.4e38):
-            raise ValueError(
-                f"temperature: expected a number from 0 up, found {temperature}"
-            )
-        if not (isinstance(top_p, Real) and 0 <= top_p <= 1):
-            raise ValueError(f"top_p: expected a number from 0 to 1, found {top_p}")
-        whole = isinstance(seed, (int, np.integer))
-        if seed is not None and not (whole and 0 <= seed <= MASK64):
-            raise ValueError(
-                f"seed: expected a whole number from 0 to {MASK64}, found {seed}"
-            )
+        t, p, seed = self.temperature, self.top_p, self.seed
+        possible = isinstance(t, Real) and 0 <= t < 3.4e38
+        need(possible, "temperature", "a number from 0 up", t)
+        possible = isinstance(p, Real) and 0 <= p <= 1
+        need(possible, "top_p", "a number from 0 to 1", p)
+        possible = isinstance(seed, Integral) and 0 <= seed <= MASK64
+        expected = f"a whole number from 0 to {MASK64}"
+        need(seed is None or possible, "seed", expected, seed)
         functions = self.processors
-        if not (isinstance(functions, tuple) and all(map(callable, functions))):
-            raise ValueError(
-                f"processors: expected a tuple of functions, found {functions!r}"
-            )
+        possible = isinstance(functions, tuple) and all(map(callable, functions))
+        need(possible, "processors", "a tuple of functions", repr(functions))
+
+
+def read_params(
+    temperature: float,
+    top_p: float,
+    seed: int | None,
+    processors: Iterable[Processor | str],  # functions, or texts NAME=VALUE
+) -> SamplingParams:
+    "Settings as users write them. Raises `ValueError` for what makes no sense."
+    return SamplingParams(temperature, top_p, seed, open_processors(processors))
 
 # %% ../nbs/08_sampling.ipynb #206aa70b
 # where seed 0 begins, since xorshift64* never leaves the state 0
@@ -170,11 +177,8 @@ def find_best(
 ) -> int:  # the first id whose logit is the largest
     "The most probable token. Raises `ValueError` if the logits are not numbers."
     best = int(logits.argmax())
-    if not np.isfinite(logits[best]):
-        raise ValueError(
-            "logits: expected finite numbers, found NaN or infinity "
-            "(inspect --check-values shows whether the file holds any)"
-        )
+    found = "NaN or infinity (inspect --check-values shows whether the file holds any)"
+    need(bool(np.isfinite(logits[best])), "logits", "finite numbers", found)
     return best
 
 # %% ../nbs/08_sampling.ipynb #6d58a1cc
@@ -196,14 +200,9 @@ def process(
     """
     for processor in processors:
         new = np.asarray(processor(ids, logits), np.float32)
-        if new.shape != logits.shape:
-            raise ValueError(
-                f"processors: expected logits of shape {logits.shape} from each,"
-                f" found {new.shape}"
-            )
+        expected = f"logits of shape {logits.shape} from each"
+        need(new.shape == logits.shape, "processors", expected, new.shape)
         logits = new
-    if not np.isfinite(logits.max()):
-        raise ValueError(
-            f"processors: expected a finite largest logit, found {logits.max()}"
-        )
+    largest = logits.max()
+    need(bool(np.isfinite(largest)), "processors", "a finite largest logit", largest)
     return logits

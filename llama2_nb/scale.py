@@ -31,11 +31,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import __version__
-from .core import Llama, check_prompts, decode_stream
-from .registry import open_processors
+from .config import count_parameters
+from .core import Llama, decode_stream
+from .files import missing
+from .registry import choose_backend, find_vocabulary, open_processors
 from .sampling import MASK64, Sampler, SamplingParams
-from .tokenizer import TokenizerError, find_tokenizer
-from .transformer import choose_backend
+from .text import check_prompts
 
 # %% ../nbs/37_scale.ipynb #16000007
 def prompt_seed(
@@ -58,14 +59,7 @@ def files_of(
     "The files that decide what a model writes. Raises `TokenizerError` if there is no vocabulary."
     vocabulary = "*.json", "*.model", "tok*.bin"
     if tokenizer is None and not path.is_dir():
-        try:
-            tokenizer = find_tokenizer(path, vocab_size)
-        except TokenizerError:
-            from llama2_nb.hub import vocabulary_of  # chapter 46
-
-            tokenizer = vocabulary_of(path)
-            if tokenizer is None:
-                raise
+        tokenizer = find_vocabulary(path, vocab_size)
     found = []
     for place, patterns in (path, ("*.safetensors", *vocabulary)), (tokenizer, vocabulary):
         if place is None:
@@ -214,7 +208,7 @@ def new_job(
     model, tokenizer = whole_path(model), whole_path(tokenizer)
     # looks at the files, and compiles nothing
     llama, files = open_model(model, tokenizer, "numpy", positions)
-    choose_backend(backend, llama.model.config)
+    choose_backend(backend, count_parameters(llama.model.config))
     limit = llama.limit(steps)
     return Job(
         model,
@@ -513,9 +507,7 @@ def _start_cluster(workers: int | None):  # → a `distributed.LocalCluster`
     try:
         security = distributed.Security.temporary()
     except ImportError:
-        raise ValueError(
-            "expected the package cryptography (the extra scale), found none"
-        ) from None
+        raise ValueError(missing("cryptography", "which makes its keys", "scale")) from None
     silent = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker", "nanny")}
     with ctrl_c_held_back(), dask.config.set(silent):
         return distributed.LocalCluster(
@@ -540,7 +532,7 @@ def open_client(client=None, workers: int | None = None):
     try:
         import distributed
     except ImportError:
-        raise ValueError("expected the package distributed (the extra scale), found none") from None
+        raise ValueError(missing("distributed", "which runs it", "scale")) from None
     if isinstance(client, distributed.Client):
         yield client
         return

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from llama2_nb import checkpoint, tokenizer, transformer
-from llama2_nb.config import CheckpointError, file_size, parse_header
+from llama2_nb.config import CheckpointError
 from llama2_nb.sampling import Sampler, SamplingParams
 from llama2_nb.storage import int8
 from llama2_nb.tokenizer import TokenizerError
@@ -211,7 +211,9 @@ def judge_checkpoint(path, data: bytes, **options) -> str:  # path: of a file wi
             assert expected is not None, "a bad file was accepted"
             (version, shared, numbers, group), tensors = expected
             c, h = ckpt.config, ckpt.header
-            assert (h.version, h.group_size) == (version, group), "another version or group size"
+            assert (h.version, h.group_size) == (version, group or 0), (
+                "another version or group size"
+            )
             assert c == type(c)(*numbers, bool(shared)), "another Config"
             for name, wanted in tensors.items():
                 found = bytes_of(getattr(ckpt.weights, name))
@@ -298,7 +300,7 @@ def judge_folder(path, data: bytes) -> str:  # path: of a folder whose other fil
             warnings.simplefilter("ignore")
             try:
                 convert.Folder.open(path)
-                tok = dialogue.open_vocabulary(path, 300)
+                tok = dialogue.open_folder(path, 300)
                 templates.folder_templates(Path(path))
                 ids = tok.encode("Once, \u00e9\U0001f98a <0x41>\n<|x|>", eos=True)
             except (CheckpointError, TokenizerError, templates.TemplateError) as e:
@@ -389,7 +391,7 @@ def fit(data: bytes, fill: bytes) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            size = file_size(parse_header(data[:256]))
+            size = checkpoint.read_header(data[:256]).file_size()
         except CheckpointError:
             return data
     return data if size > LONGEST else (data + fill * LONGEST)[:size]

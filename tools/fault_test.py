@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llama2_nb.checkpoint import write_checkpoint
 from llama2_nb.config import Config, embedded_model, tensor_shapes
-from llama2_nb.storage.int8 import quantize_checkpoint
+from llama2_nb.formats.llama2c import quantize_checkpoint, write_checkpoint
 from llama2_nb.tokenizer import Tokenizer
 
 MEMORY = (

@@ -22,7 +22,7 @@ from numba.core.caching import (
 )
 
 import llama2_nb
-from ..checkpoint import atomic_write
+from ..files import atomic_write
 
 # %% ../../nbs/73_numba_cache.ipynb #71c00006
 # sums in any order, but NaN stays NaN

@@ -5,53 +5,38 @@
 # %% auto #0
 __all__ = ['DTYPES', 'TABLE_LIMIT', 'POSITIONS', 'NEUTRAL', 'HARMLESS', 'READ', 'ROPE_KINDS', 'LLAMA2C_IDS', 'HUGGING_FACE',
            'read_table', 'parse_tensors', 'map_tensors', 'number', 'parse_config', 'write_config', 'names_of', 'gather',
-           'blocks', 'floats', 'as_dtype', 'write_tensors', 'atomic_folder', 'write_folder', 'open_inside',
-           'read_inside', 'read_json', 'read_tensors', 'own_classifier', 'pick_weights', 'Folder', 'write_bin']
+           'blocks', 'floats', 'as_dtype', 'write_tensors', 'write_folder', 'read_tensors', 'own_classifier',
+           'pick_weights', 'Folder', 'write_bin']
 
 # %% ../../nbs/40_huggingface.ipynb #09b1eebc
 import json
 import os
 import struct
 import warnings
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from glob import escape
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
 from numbers import Real
 from pathlib import Path
-from shutil import rmtree
 from typing import Callable, Iterator
 
 import numpy as np
 
-from llama2_nb.checkpoint import (
-    LOCK_EX,
-    LOCK_NB,
-    Weights,
-    atomic_write,
-    flock,
-    open_regular,
-    real_path,
-    rope_table_blocks,
-    tensor_order,
-)
 from .. import matrix
-from llama2_nb.config import (
+from ..checkpoint import Header, Weights
+from ..config import VECTORS, CheckpointError, Config, tensor_shapes
+from llama2_nb.files import (
     SAFETENSORS,
-    VECTORS,
-    CheckpointError,
-    Config,
-    Header,
-    RopeScaling,
-    check_plain,
+    atomic_folder,
+    atomic_write,
+    open_regular,
     other_format,
-    pack_header,
+    read_json,
     short,
-    tensor_shapes,
 )
+from .llama2c import check_plain, fit_group_size, make_header, write_weights
+from ..rope import RopeScaling
 from ..storage.half import Half, halves_from_pairs, to_bfloat16, to_float32
-from ..storage.int8 import finite, fit_group_size, write_q8
 
 # %% ../../nbs/40_huggingface.ipynb #732bca6d
 # NumPy has no bfloat16; its bits come as whole numbers
@@ -504,51 +489,6 @@ def write_tensors(path: str | os.PathLike, c: Config, w: Weights, dtype: str = "
                     a = halves_from_pairs(a, len(a) // c.head_size)
                 f.write(np.ascontiguousarray(as_dtype(a, dtype, name)).data)
 
-# %% ../../nbs/40_huggingface.ipynb #423e4cbc
-def _remove_abandoned_folders(path: Path) -> None:
-    """Delete the parts of a folder that killed writers have left; a living writer's part is
-    locked. `tempfile` has no such clearing, and what is left may be a whole model.
-    """
-    for part in path.parent.glob(f"{escape(path.name)}.{'[0-9a-f]' * 12}.part"):
-        if not flock or part.is_symlink() or not part.is_dir():
-            continue
-        with suppress(OSError):
-            fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                flock(fd, LOCK_EX | LOCK_NB)
-                rmtree(part)
-            finally:
-                os.close(fd)
-
-
-@contextmanager
-def atomic_folder(path: str | os.PathLike):  # yields a folder to write to
-    """At every moment there is no such folder, or all of it. Raises `CheckpointError` if
-    something is there.
-    """
-    path = real_path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise CheckpointError(
-            f"{path}: expected no such folder, or an empty one, found"
-            f" {'files in it' if path.is_dir() else 'a file'}"
-        )
-    _remove_abandoned_folders(path)
-    part = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")
-    part.mkdir()
-    fd = os.open(part, os.O_RDONLY) if flock else None  # Windows opens no folder
-    try:
-        if flock:
-            with suppress(OSError):
-                flock(fd, LOCK_EX)  # not every network folder has locks
-        yield part
-        if path.exists():
-            path.rmdir()
-        os.replace(part, path)
-    finally:
-        rmtree(part, ignore_errors=True)
-        if fd is not None:
-            os.close(fd)
-
 # %% ../../nbs/40_huggingface.ipynb #d7ab79f8
 def write_folder(
     path: str | os.PathLike,
@@ -561,50 +501,13 @@ def write_folder(
 ) -> None:  # as for `write_config`
     "A model as Hugging Face keeps it."
     settings = {"config.json": write_config(c, dtype, ids), "generation_config.json": ids}
-    with atomic_folder(path) as part:
+    with atomic_folder(path, CheckpointError) as part:
         write_tensors(part / "model.safetensors", c, w, dtype)
         for name, content in settings.items():
             (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name, content in files.items():
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
-
-# %% ../../nbs/40_huggingface.ipynb #a80a8d6c
-def open_inside(path: Path, error: type[ValueError]):  # → a binary file, open for reading
-    """Open a file that a folder brings along. Raises `error` if it isn't an ordinary file, or
-    is a link to somewhere else: a stranger's folder could have what is there copied. Links into
-    the hub's cache are as good as files.
-    """
-    real = Path(os.path.realpath(path))
-    cached = real.parent.name == "blobs" and real.parent.parent.name.startswith("models--")
-    if not cached and not real.is_relative_to(os.path.realpath(path.parent)):
-        raise error(f"{path}: expected a file of this folder, found a link to {short(str(real))}")
-    return open_regular(path, error)
-
-
-# limit: bytes
-def read_inside(path: Path, limit: int, error: type[ValueError] = CheckpointError) -> bytes:
-    "All of a file of a folder, of at most `limit` bytes. Raises `error`."
-    with open_inside(path, error) as f:
-        try:
-            data = f.read(limit + 1)
-        except OSError as e:
-            raise error(f"{path}: can't be read: {e.strerror}") from None
-    if len(data) > limit:
-        raise error(f"{path}: expected at most {limit} bytes, found more")
-    return data
-
-
-def read_json(path: str | os.PathLike, limit: int = 2**20) -> dict:
-    "An object from a JSON file of a folder, of at most `limit` bytes. Raises `CheckpointError`."
-    data = read_inside(Path(path), limit)
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError) as e:
-        raise CheckpointError(f"{path}: expected JSON, found: {e}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected an object, found {short(value)}")
-    return value
 
 # %% ../../nbs/40_huggingface.ipynb #ec724756
 # name → view, of all files
@@ -619,7 +522,7 @@ def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:
                 " which could run a program"
             )
         return map_tensors(folder / "model.safetensors", mmap)
-    where, tensors = read_json(index, 2**22).get("weight_map"), {}
+    where, tensors = read_json(index, 2**22, error=CheckpointError).get("weight_map"), {}
     if not isinstance(where, dict) or not all(
         isinstance(v, str) and v == os.path.basename(v) and v.endswith(".safetensors")
         for v in where.values()
@@ -743,7 +646,7 @@ class Folder:
         folder = Path(path)
         if not (folder / "config.json").exists():
             raise CheckpointError(f"{path}: expected a file, found {_other_folder(folder)}")
-        settings = read_json(folder / "config.json")
+        settings = read_json(folder / "config.json", error=CheckpointError)
         try:
             config = parse_config(settings, positions)
         except CheckpointError as e:
@@ -777,27 +680,12 @@ class Folder:
 def write_bin(
     path: str | os.PathLike, c: Config, w: Weights, version: int = 0, group_size: int = 64
 ) -> Header:  # of version 2, as for `quantize_checkpoint`
-    """Weights of any kind as a llama2.c file, a tensor at a time. Raises `CheckpointError` for
-    what the format can't hold.
+    """Weights of any kind as a llama2.c file. Raises `CheckpointError` for what the format can't
+    hold.
     """
     if version not in (0, 1, 2):
         raise ValueError(f"version: expected 0, 1 or 2, found {version}")
     check_plain(c)
-    h = Header(c, version, fit_group_size(c, group_size) if version == 2 else None)
-    with atomic_write(path) as f:
-        f.write(pack_header(h))
-        for name, shape in tensor_order(h).items():
-            for layer in range(c.n_layers) if len(shape) == 3 else [None]:
-                parts = (
-                    rope_table_blocks(c, name)
-                    if name.startswith("freq_cis")
-                    else blocks(w, name, layer, c)
-                )
-                if version == 2 and name not in VECTORS:
-                    write_q8(f, name, parts, h.group_size)
-                    continue
-                for a in parts:
-                    f.write(
-                        np.ascontiguousarray(finite(name, a) if version == 2 else a, "<f4").data
-                    )
+    h = make_header(c, version, fit_group_size(c, group_size) if version == 2 else None)
+    write_weights(path, h, w)
     return h

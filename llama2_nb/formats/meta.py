@@ -6,15 +6,15 @@
 __all__ = ['META', 'META_POSITIONS', 'Joined', 'load_pickles', 'meta_config', 'open_meta']
 
 # %% ../../nbs/49_meta.ipynb #4e0b0005
+import os
 from dataclasses import dataclass
 from pathlib import Path
-import os
 
 import numpy as np
 
-from ..checkpoint import open_regular
-from ..config import VECTORS, CheckpointError, Config, short
-from .huggingface import Folder, gather, number, read_json
+from ..config import VECTORS, CheckpointError, Config
+from ..files import missing, open_regular, read_json, short
+from .huggingface import Folder, gather, number
 
 # %% ../../nbs/49_meta.ipynb #4e0b0008
 META = dict(
@@ -94,9 +94,8 @@ def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of eac
     try:
         import torch
     except ImportError:
-        raise CheckpointError(
-            f"{folder}: expected the package torch, which reads Meta's files, found none"
-        ) from None
+        install = missing("torch", "which reads Meta's files", "oracles")
+        raise CheckpointError(f"{folder}: {install}") from None
     files = sorted(folder.glob("consolidated.*.pth"))
     if not files:
         raise CheckpointError(
@@ -156,10 +155,14 @@ def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
 META_POSITIONS = 2048  # params.json doesn't say how many; llama2.c's exporter takes so many, too
 
 
-def open_meta(path: str | os.PathLike, positions: int | None = None) -> Folder:  # None: 2048
+def open_meta(
+    path: str | os.PathLike,
+    positions: int | None = None,  # context length; None: 2048
+    mmap: bool = True,  # such files are always mapped
+) -> Folder:
     "A Meta checkpoint as a `Folder`. Raises `CheckpointError`."
     folder = Path(path)
-    params, loaded = read_json(folder / "params.json"), load_pickles(folder)
+    params, loaded = read_json(folder / "params.json", error=CheckpointError), load_pickles(folder)
 
     def tensor(name: str, theirs: str, shape: tuple[int, ...]) -> Joined | np.ndarray:
         joined = Joined([t.pop(theirs) for t in loaded if theirs in t], shape)

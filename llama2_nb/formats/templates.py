@@ -7,15 +7,14 @@ __all__ = ['BUILT_IN', 'TURNS', 'GUESSES', 'Template', 'encode_marked', 'folder_
            'choose_template']
 
 # %% ../../nbs/42_templates.ipynb #42000005
+from bisect import bisect_left
 import warnings
 from pathlib import Path
 
-from ..checkpoint import open_regular
-from ..config import short
-from .huggingface import read_inside
+from ..files import open_regular, read_inside, short
 
 # where a stranger's template runs
-from .sandbox import TemplateError, render, render_here
+from .sandbox import TemplateError, check_installed, render, render_here
 from llama2_nb.formats.vocabularies import (
     TEMPLATES,
     FolderTokenizer,
@@ -24,6 +23,7 @@ from llama2_nb.formats.vocabularies import (
     special_tokens,
 )
 from ..tokenizer import BOS, EOS, Tokenizer
+from ..text import need
 
 # %% ../../nbs/42_templates.ipynb #8c509312
 BUILT_IN = {
@@ -61,6 +61,7 @@ class Template:
         special: dict[str, str] | None = None,
         origin: str = "as it was given",
     ):  # where it comes from, for those who ask
+        check_installed()
         self.source, self.tokenizer, self.origin = source, tokenizer, origin
         self.special = special or dict(bos_token="<s>", eos_token="</s>")
         known = getattr(tokenizer, "special", {"<s>": BOS, "</s>": EOS})
@@ -81,6 +82,30 @@ class Template:
     def ids(self, messages: list[dict]) -> list[int]:
         "Token ids of a conversation that is to be answered."
         return encode_marked(self.tokenizer, self.text(messages))
+
+    def fit(
+        self,
+        messages: list[dict],
+        steps: int,  # positions; a quarter of them is kept for the answer
+    ) -> tuple[list[dict], list[int], int]:  # what is kept, its ids, how many are left out
+        """Make ids of a conversation; the oldest exchanges are left out, as many as it takes to
+        have room for an answer. Raises `ValueError` if even the last message has none.
+        """
+        users = [i for i, m in enumerate(messages) if m["role"] == "user"]
+
+        def without(n: int) -> tuple[list[dict], list[int]]:  # the n oldest exchanges
+            kept = messages[: users[0]] + messages[users[n] :] if n else messages
+            return kept, self.ids(kept)
+
+        n, last, room = 0, len(users) - 1, steps - steps // 4
+        kept, ids = without(0)
+        if last > 0 and len(ids) > room:
+            sizes = range(last)  # each one more that is left out leaves fewer tokens
+            n = bisect_left(sizes, True, lo=1, key=lambda n: len(without(n)[1]) <= room)
+            kept, ids = without(n)
+        expected = f"at most {steps - 1} tokens with its frame"
+        need(len(ids) < steps, "message", expected, len(ids))
+        return kept, ids, n
 
 # %% ../../nbs/42_templates.ipynb #662a443f
 def encode_marked(tokenizer: Tokenizer | FolderTokenizer, text: str) -> list[int]:

@@ -6,7 +6,8 @@
 __all__ = ['NEVER', 'LIMIT', 'NORMALIZER', 'DECODER', 'BEGIN', 'FLAGS', 'GROWTH', 'PIECE', 'LLAMA_DECODERS', 'KEPT', 'TEMPLATES',
            'read_fields', 'parse_sentencepiece', 'SentencePieceTokenizer', 'AddedToken', 'added_tokens', 'from_json',
            'is_metaspace', 'to_json', 'in_rust', 'growth', 'FolderTokenizer', 'kinds_of', 'FolderDecoder', 'json_of',
-           'special_tokens', 'named_ids', 'filled', 'open_vocabulary', 'kept_files', 'as_tokenizer', 'vocabulary_files']
+           'special_tokens', 'named_ids', 'filled', 'open_sentencepiece', 'open_folder', 'kept_files', 'as_tokenizer',
+           'vocabulary_files']
 
 # %% ../../nbs/41_vocabularies.ipynb #01dde665
 import codecs
@@ -21,16 +22,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Iterable, Iterator
 
-from ..checkpoint import open_regular
-from ..config import CheckpointError, short
-from .huggingface import open_inside, read_inside, read_json
+from ..config import CheckpointError
+from ..files import missing, open_inside, open_regular, read_inside, read_json, short
+from ..registry import find_vocabulary
 from llama2_nb.tokenizer import (
     BOS,
     EOS,
     SPECIAL,
     Tokenizer,
     TokenizerError,
-    find_tokenizer,
     pack_vocabulary,
 )
 
@@ -566,7 +566,7 @@ class FolderTokenizer:
             import tokenizers
         except ImportError:
             raise TokenizerError(
-                f"{path}: expected the package tokenizers, which reads it, found none"
+                f"{path}: {missing('tokenizers', 'which reads it', 'hf')}"
             ) from None
         with open_regular(path, TokenizerError) as f:
             data = f.read(LIMIT + 1)
@@ -829,7 +829,8 @@ def _fallback_bytes(piece: str) -> bytes:
 # %% ../../nbs/41_vocabularies.ipynb #4c225350
 def json_of(folder: Path, name: str, limit: int = 2**22) -> dict:
     "A JSON file of a folder; empty if it isn't there. Raises `CheckpointError`."
-    return read_json(folder / name, limit) if (folder / name).exists() else {}
+    path = folder / name
+    return read_json(path, limit, error=CheckpointError) if path.exists() else {}
 
 
 def special_tokens(folder: Path) -> dict[str, str]:  # bos_token → "<s>", and so on
@@ -872,25 +873,13 @@ def filled(tok: Tokenizer, vocab_size: int) -> Tokenizer:
     return tok
 
 
-def open_vocabulary(
-    path: str | os.PathLike, vocab_size: int | None = None
-) -> Tokenizer | FolderTokenizer:
-    """The vocabulary of a folder, or a file of any kind: tokenizer.json, tokenizer.model,
-    tokenizer.bin. Raises `TokenizerError`.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return _of_folder(path, vocab_size)
-    if path.suffix == ".json":
-        return FolderTokenizer(path, vocab_size)
-    if path.suffix != ".model":
-        return Tokenizer.open(path, vocab_size)
-    return _of_model(path, vocab_size, {}, [])
-
-
-def _of_model(
-    path: Path, vocab_size: int | None, settings: dict, added: list[AddedToken]
+def open_sentencepiece(
+    path: str | os.PathLike,  # a tokenizer.model
+    vocab_size: int | None = None,  # tokens that the model has
+    settings: dict | None = None,  # what tokenizer_config.json says
+    added: Iterable[AddedToken] = (),  # tokens that the folder adds
 ) -> SentencePieceTokenizer:
+    "The vocabulary in a tokenizer.model. Raises `TokenizerError`."
     with open_regular(path, TokenizerError) as f:
         data = f.read(2**23 + 1)
     if len(data) > 2**23:
@@ -898,7 +887,7 @@ def _of_model(
     try:
         tok = parse_sentencepiece(data)
         size = tok.vocab_size
-        tok.follow(settings, added)
+        tok.follow(settings or {}, list(added))
     except TokenizerError as e:
         raise TokenizerError(f"{path}: {e}") from None
     if vocab_size is not None and size > vocab_size:
@@ -906,17 +895,21 @@ def _of_model(
     return filled(tok, vocab_size or 0)
 
 
-# endings: of the vocabulary's file, the first that is there counts
-def _of_folder(
-    folder: Path, vocab_size: int | None, endings: Iterable[str] = (".json", ".model")
+def open_folder(
+    folder: str | os.PathLike,
+    vocab_size: int | None = None,  # tokens that the model has
+    # of the vocabulary's file; the first that is there counts
+    endings: Iterable[str] = (".json", ".model"),
 ) -> Tokenizer | FolderTokenizer:
+    "The vocabulary in a folder, of any kind. Raises `TokenizerError`."
+    folder = Path(folder)
     special, ends = special_tokens(folder), named_ids(folder, "eos_token_id")
     begins = next(iter(named_ids(folder, "bos_token_id")), None)
     settings = json_of(folder, "tokenizer_config.json")
     path = next((p for e in endings if (p := folder / f"tokenizer{e}").exists()), None)
     if path is None:
         try:
-            tok = Tokenizer.open(find_tokenizer(folder / "model", vocab_size or 0))
+            tok = Tokenizer.open(find_vocabulary(folder / "model", vocab_size or 0))
         except TokenizerError:
             raise TokenizerError(
                 f"{folder}: expected tokenizer.json or tokenizer.model, found neither"
@@ -929,7 +922,7 @@ def _of_folder(
             if tok.bos is None and "bos_token" not in settings:
                 tok.bos = begins
         else:
-            tok = _of_model(path, vocab_size, settings, added)
+            tok = open_sentencepiece(path, vocab_size, settings, added)
             tok.bos = tok.named.get(special.get("bos_token"), BOS if begins is None else begins)
             tok.eos = tok.named.get(special.get("eos_token"), EOS)
         ends.append(tok.special.get(special.get("eos_token")))
@@ -955,7 +948,7 @@ def kept_files(folder: Path) -> dict[str, bytes]:  # name → contents
     names += [
         f"{TEMPLATES}/{path.name}" for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]
     ]
-    return {name: read_inside(folder / name, LIMIT) for name in names}
+    return {name: read_inside(folder / name, LIMIT, CheckpointError) for name in names}
 
 
 # path: a folder, or a checkpoint with its tokenizer beside it
@@ -964,9 +957,9 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     `TokenizerError`, and warns of what will differ.
     """
     if not path.is_dir():
-        return Tokenizer.open(find_tokenizer(path, vocab_size), vocab_size)
+        return Tokenizer.open(find_vocabulary(path, vocab_size), vocab_size)
     if (path / "tokenizer.json").exists() and not (path / "tokenizer.model").exists():
-        settings = read_json(path / "tokenizer.json", LIMIT)
+        settings = read_json(path / "tokenizer.json", LIMIT, error=CheckpointError)
         tok = from_json(settings)
         if is_metaspace(settings.get("pre_tokenizer")):
             warnings.warn(
@@ -974,7 +967,7 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
                 " in tokenizer.bin it does, as in Llama 2"
             )
     else:
-        tok = _of_folder(path, vocab_size, (".model",))
+        tok = open_folder(path, vocab_size, (".model",))
         if isinstance(tok, SentencePieceTokenizer):
             tok = tok.plain(path)
     if tok.vocab_size > vocab_size:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Model', 'PAUSE', 'TEXT_LIMIT', 'LILY', 'LINES', 'QUESTION', 'SHAPES', 'open_llama', 'prompt_ids', 'token_labels',
-           'Worker', 'Panel', 'header_view', 'byte_explorer', 'merge_states', 'merges_view', 'open_vocabulary',
+           'Worker', 'Panel', 'header_view', 'byte_explorer', 'merge_states', 'merges_view', 'vocabulary_and_merges',
            'tokens_view', 'tokenizer_explorer', 'turned_dot', 'rope_view', 'rope_explorer', 'head_scores',
            'attention_table', 'attention_view', 'attention_explorer', 'draw_token', 'sampling_view',
            'sampling_explorer', 'Story', 'story_view', 'story_stepper', 'chat_view', 'chat_box', 'cache_view',
@@ -28,11 +28,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
-from . import plots
-from ..checkpoint import Checkpoint, tensor_offsets
-from ..config import CheckpointError, Config, embedded_model, kv_cache_bytes, parse_header
-from ..core import Llama, check_prompt, find_model, open_tokenizer
+from ..checkpoint import Checkpoint, read_header
+from ..config import CheckpointError, Config, embedded_model, kv_cache_bytes
+from ..core import Llama
+from ..files import read_json
+from ..formats.vocabularies import LIMIT as VOCABULARY_LIMIT, from_json
 from ..ops import softmax
+from ..registry import find_model, find_vocabulary, open_vocabulary
 from ..rope import model_frequencies, rope_cos_sin, rope_frequencies, rotate
 from llama2_nb.sampling import (
     Sampler,
@@ -42,6 +44,8 @@ from llama2_nb.sampling import (
     sample_topp,
     softmax_sequential,
 )
+from . import plots
+from ..text import check_prompt
 from ..tokenizer import Tokenizer, TokenizerError
 
 # %% ../../nbs/51_widgets.ipynb #5544fe43
@@ -283,10 +287,8 @@ def header_view(
 
 def _tensor_map(header: bytes) -> str:
     "The tensors that follow a header, to scale; the classifier is red."
-    h = parse_header(header)
-    spans = {
-        name: (start, 4 * math.prod(shape)) for name, (start, shape) in tensor_offsets(h).items()
-    }
+    h = read_header(header)
+    spans = {name: (start, 4 * math.prod(shape)) for name, (start, shape) in h.offsets().items()}
     end = max(start + size for start, size in spans.values())
     classifier = "token_embedding_table" if h.config.shared_classifier else "wcls"
     colors = {name: plots.SOFT[i % 4] for i, name in enumerate(spans)} | {classifier: "#CC3311"}
@@ -391,7 +393,7 @@ TEXT_LIMIT = 160  # characters of a text whose merges are shown
 
 
 # or others that are used like one
-def open_vocabulary(model: Any) -> tuple[Any, Tokenizer | None]:
+def vocabulary_and_merges(model: Any) -> tuple[Any, Tokenizer | None]:
     """The vocabulary of a model, of its path, or a path of its own; and, if its merges can be
     shown one by one, what merges as `Tokenizer` does. Raises `CheckpointError` or
     `TokenizerError`.
@@ -400,22 +402,20 @@ def open_vocabulary(model: Any) -> tuple[Any, Tokenizer | None]:
         return model, model if isinstance(model, Tokenizer) else None
     path = model.path if isinstance(model, Llama) else find_model(model)
     if path.is_dir() or path.suffix in (".json", ".model"):
-        from llama2_nb.formats import vocabularies as dialogue  # 41_vocabularies
-        from llama2_nb.formats.huggingface import read_json
-
-        tok = model.tokenizer if isinstance(model, Llama) else dialogue.open_vocabulary(path)
+        tok = model.tokenizer if isinstance(model, Llama) else open_vocabulary(path)
         if isinstance(tok, Tokenizer):
             return tok, tok
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return tok, dialogue.from_json(read_json(file, dialogue.LIMIT))
+            return tok, from_json(read_json(file, VOCABULARY_LIMIT, error=CheckpointError))
         except (TokenizerError, CheckpointError):
             return tok, None  # of another kind than Llama 2's
     if isinstance(model, Llama):
-        return open_vocabulary(model.tokenizer)
+        return vocabulary_and_merges(model.tokenizer)
     try:
         with Checkpoint.open(path) as ckpt:
-            tok = open_tokenizer(path, None, ckpt.config.vocab_size)
+            vocab_size = ckpt.config.vocab_size
+        tok = open_vocabulary(find_vocabulary(path, vocab_size), vocab_size)
     except CheckpointError:
         tok = Tokenizer.open(path)  # no model: a tokenizer.bin
     return tok, tok
@@ -437,7 +437,7 @@ def tokenizer_explorer(
     `CheckpointError`, `TokenizerError`, or `ValueError`.
     """
     check_prompt(text, "text")  # what can't be opened with is refused
-    tok, merging = open_vocabulary(tokenizer)
+    tok, merging = vocabulary_and_merges(tokenizer)
     id_of = {
         piece: id for id, piece in reversed(list(enumerate(merging.pieces if merging else [])))
     }

@@ -38,18 +38,13 @@ except ImportError:
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..checkpoint import Checkpoint, atomic_write, open_regular, write_checkpoint
-from ..config import CheckpointError, Config, check_plain, count_parameters, tensor_shapes
+from ..checkpoint import Checkpoint
+from ..config import CheckpointError, Config, count_parameters, tensor_shapes
 from ..core import Llama
-from llama2_nb.tokenizer import (
-    BOS,
-    EOS,
-    WORDS,
-    Tokenizer,
-    find_tokenizer,
-    pack_vocabulary,
-    train_vocabulary,
-)
+from ..files import atomic_write, open_regular
+from ..formats.llama2c import check_plain, write_checkpoint
+from ..registry import find_vocabulary
+from ..tokenizer import BOS, EOS, WORDS, Tokenizer, pack_vocabulary, train_vocabulary
 from .backprop import as_weights, cross_entropy, forward_rows, loss_and_grads
 from .tales import dialogue, tell
 from ..transformer import Transformer
@@ -1075,7 +1070,7 @@ def train(
     weights = None
     if start is not None:
         weights, asked = open_start(start, asked)
-        tokenizer = tokenizer or find_tokenizer(start, asked["vocab_size"])
+        tokenizer = tokenizer or find_vocabulary(start, asked["vocab_size"])
     threads = (os.cpu_count() or 1) if threads is None else threads
     if not 1 <= threads <= 256:
         raise ValueError(f"threads: expected a number from 1 to 256, found {threads}")
