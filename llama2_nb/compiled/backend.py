@@ -27,7 +27,6 @@ from llama2_nb.compiled.ops import (
     begin_pass,
     data,
     integers,
-    last_rows,
     meet,
     my_slice,
     new_workers,
@@ -133,10 +132,9 @@ def forward_slice(index, threads, weights, c, frequencies, s):
     worker = begin_pass(s.workers, index, threads)
     cache = cache_of(c, s, T, worker)
     x = run_blocks(weights, integers(s.tokens[:T], worker), cache, frequencies, None)
-    last = last_rows(x, n)
-    wait_for(last, ALL)
+    wait_for(x, ALL)
     start, stop = my_slice(worker_at(worker), c.vocab_size)
-    multiply(s.logits[:n], weights.wcls, data(last), start, stop, worker_at(worker).room)
+    multiply(s.logits[:n], weights.wcls, data(x)[T - n :], start, stop, worker_at(worker).room)
     meet(worker_at(worker))
 
 
