@@ -195,14 +195,14 @@ class OneBlasThread:
         "Is this thread between the two?"
         return _thread.get_ident() in self.inside
 
-    def leave(self) -> None:
-        """This thread needs no limit any more; the last one to say so gives the
-        threads back.
+    def leave(self, thread: int | None = None) -> None:  # None: this one
+        """A thread needs no limit any more; the last one to say so gives the threads
+        back.
         """
-        me = _thread.get_ident()
-        for entry in self.inside.get(me, {}).items():
+        thread = _thread.get_ident() if thread is None else thread
+        for entry in self.inside.get(thread, {}).items():
             self.before[object()] = entry
-        self.inside.pop(me, None)
+        self.inside.pop(thread, None)
         if not self.inside:
             self.give_back()
 
@@ -217,10 +217,8 @@ class OneBlasThread:
 
     def after_fork(self) -> None:
         "In a child, no thread but this one is in a pass."
-        for mine in list(self.inside.values()):
-            for entry in mine.items():
-                self.before[object()] = entry
-        self.inside.clear()
+        for thread in list(self.inside):
+            self.leave(thread)
         self.give_back()
 
 

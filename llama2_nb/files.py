@@ -19,6 +19,8 @@ from stat import S_ISREG
 from tempfile import mkdtemp
 from typing import BinaryIO, Iterator
 
+from .text import need, refuse
+
 try:
     import fcntl
 except ImportError:
@@ -79,19 +81,13 @@ def other_format(data: bytes) -> tuple[str, str] | None:  # None: it may be a ch
     """The well-known format that a file is in, by its first bytes, and what to do
     about it.
     """
-    start = data[:64].lstrip()
-    if start.startswith(b"<"):
-        start = start.lower()
+    text = data[:64].lstrip()
     # no header has 28 such bytes
-    elif start.startswith(b"{") and TEXT.issuperset(data[:64]):
+    if text.startswith(b"{") and TEXT.issuperset(data[:64]):
         if b"docker.distribution.manifest" in data or b"schemaVersion" in data:
-            return (
-                "an Ollama manifest",
-                "give the Hugging Face folder of the same model",
-            )
+            return "an Ollama manifest", "give the Hugging Face folder of the same model"
         return "a JSON file", "give the folder that it is in"
-    else:
-        start = data
+    start = text.lower() if text.startswith(b"<") else data
     if data[8:10] in (b'{"', b"{ ") and data[4:8] == bytes(4):
         return SAFETENSORS, "give the folder that it is in, with its config.json"
     return next((found for magic, found in FORMATS.items() if start.startswith(magic)), None)
@@ -102,16 +98,16 @@ def open_regular(path: str | os.PathLike, error: type[ValueError]) -> BinaryIO:
     what is there instead.
     """
     try:
-        mode = os.stat(path).st_mode  # before opening: open() would wait on a pipe
-        # a buffer would double the memory of a whole read
-        if S_ISREG(mode):
+        # before opening: open() would wait on a pipe
+        if S_ISREG(os.stat(path).st_mode):
+            # a buffer would double the memory of a whole read
             return open(path, "rb", buffering=0)
     except (OSError, ValueError) as e:
         raise error(
             f"{path}: expected a readable file, found: {getattr(e, 'strerror', None) or e}"
         ) from None
     kind = "a directory" if os.path.isdir(path) else "a pipe, socket or device"
-    raise error(f"{path}: expected a file, found {kind}")
+    refuse(f"{path}", "a file", kind, error)
 
 
 def read_regular(
@@ -123,8 +119,7 @@ def read_regular(
     "All of an ordinary file of at most `limit` bytes. Raises `error`."
     with open_regular(path, error) as f:
         size = os.fstat(f.fileno()).st_size
-        if size > limit:
-            raise error(f"{path}: file: expected {what} of at most {limit} bytes, found {size}")
+        need(size <= limit, f"{path}: file", f"{what} of at most {limit} bytes", size, error)
         try:
             return f.read()
         except OSError as e:
@@ -138,8 +133,13 @@ def open_inside(path: Path, error: type[ValueError]) -> BinaryIO:
     """
     real = Path(os.path.realpath(path))
     cached = real.parent.name == "blobs" and real.parent.parent.name.startswith("models--")
-    if not cached and not real.is_relative_to(os.path.realpath(path.parent)):
-        raise error(f"{path}: expected a file of this folder, found a link to {short(str(real))}")
+    need(
+        cached or real.is_relative_to(os.path.realpath(path.parent)),
+        f"{path}",
+        "a file of this folder",
+        f"a link to {short(str(real))}",
+        error,
+    )
     return open_regular(path, error)
 
 
@@ -154,8 +154,7 @@ def read_inside(
             data = f.read(limit + 1)
         except OSError as e:
             raise error(f"{path}: can't be read: {e.strerror}") from None
-    if len(data) > limit:
-        raise error(f"{path}: expected at most {limit} bytes, found more")
+    need(len(data) <= limit, f"{path}", f"at most {limit} bytes", "more", error)
     return data
 
 
@@ -280,9 +279,9 @@ def atomic_folder(path: str | os.PathLike, error: type[ValueError]) -> Iterator[
     `error` if something is there, and `OSError` as `atomic_write` does.
     """
     path = real_path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        found = "files in it" if path.is_dir() else "a file"
-        raise error(f"{path}: expected no such folder, or an empty one, found {found}")
+    free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    found = "files in it" if path.is_dir() else "a file"
+    need(free, f"{path}", "no such folder, or an empty one", found, error)
     with begun(path) as part:
         (part / path.name).mkdir()
         yield part / path.name

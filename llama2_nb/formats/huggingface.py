@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'TABLE_LIMIT', 'POSITIONS', 'NEUTRAL', 'HARMLESS', 'READ', 'ROPE_KINDS', 'LLAMA2C_IDS', 'HUGGING_FACE',
-           'read_table', 'parse_tensors', 'map_tensors', 'number', 'parse_config', 'write_config', 'names_of', 'gather',
-           'blocks', 'floats', 'as_dtype', 'write_tensors', 'write_folder', 'read_tensors', 'own_classifier',
-           'pick_weights', 'Folder', 'write_bin']
+           'FOLDERS', 'read_table', 'parse_tensors', 'map_tensors', 'number', 'parse_config', 'write_config',
+           'names_of', 'gather', 'blocks', 'floats', 'as_dtype', 'write_tensors', 'write_folder', 'read_tensors',
+           'own_classifier', 'pick_weights', 'Folder', 'write_bin']
 
 # %% ../../nbs/40_huggingface.ipynb #09b1eebc
 import json
 import os
 import struct
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
@@ -37,6 +38,7 @@ from llama2_nb.files import (
 from .llama2c import check_plain, fit_group_size, make_header, write_weights
 from ..rope import RopeScaling
 from ..storage.half import Half, halves_from_pairs, to_bfloat16, to_float32
+from ..text import need, refuse
 
 # %% ../../nbs/40_huggingface.ipynb #732bca6d
 # NumPy has no bfloat16; its bits come as whole numbers
@@ -55,15 +57,16 @@ def _once(pairs: list) -> dict:
 def read_table(data) -> tuple[dict, int]:
     "The head of a safetensors file. Raises `CheckpointError`."
     kind, next_step = other_format(data[:64]) or (SAFETENSORS, "")
-    if kind != SAFETENSORS:
-        raise CheckpointError(f"file: expected a safetensors file, found {kind}: {next_step}")
-    if len(data) < 8:
-        raise CheckpointError(f"header: expected 8 bytes, found {len(data)}")
+    need(kind == SAFETENSORS, "file", "a safetensors file", f"{kind}: {next_step}", CheckpointError)
+    need(len(data) >= 8, "header", "8 bytes", len(data), CheckpointError)
     size, limit = struct.unpack_from("<Q", data)[0], min(len(data) - 8, TABLE_LIMIT)
-    if size > limit:
-        raise CheckpointError(
-            f"header: expected a table of at most {limit} bytes, found a length of {size}"
-        )
+    need(
+        size <= limit,
+        "header",
+        f"a table of at most {limit} bytes",
+        f"a length of {size}",
+        CheckpointError,
+    )
     try:
         table = json.loads(data[8 : 8 + size].decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
@@ -82,19 +85,21 @@ def _span(name: str, entry) -> tuple[str, list[int], int, int]:
         whole = all(type(n) is int and n >= 0 for n in (*shape, start, stop)) and len(shape) <= 8
     except (KeyError, TypeError, ValueError):
         whole = False
-    if not whole:
-        raise CheckpointError(
-            f"{short(name)}: expected dtype, shape and data_offsets, found {short(entry)}"
-        )
-    if dtype not in ("F32", "F16", "BF16"):
-        raise CheckpointError(
-            f"{short(name)}: expected dtype F32, F16 or BF16, found {short(dtype)}"
-        )
-    if (size := prod(shape) * np.dtype(DTYPES[dtype]).itemsize) != stop - start:
-        raise CheckpointError(
-            f"{short(name)}: expected {size} bytes of {dtype} {shape}, found offsets {start} to"
-            f" {stop}"
-        )
+    need(whole, short(name), "dtype, shape and data_offsets", short(entry), CheckpointError)
+    need(
+        dtype in ("F32", "F16", "BF16"),
+        short(name),
+        "dtype F32, F16 or BF16",
+        short(dtype),
+        CheckpointError,
+    )
+    need(
+        (size := prod(shape) * np.dtype(DTYPES[dtype]).itemsize) == stop - start,
+        short(name),
+        f"{size} bytes of {dtype} {shape}",
+        f"offsets {start} to {stop}",
+        CheckpointError,
+    )
     return dtype, shape, start, stop
 
 # %% ../../nbs/40_huggingface.ipynb #75451515
@@ -105,13 +110,15 @@ def parse_tensors(data) -> dict[str, np.ndarray]:  # data: all bytes of a file; 
     table, first = read_table(data)
     spans, end = {name: _span(name, entry) for name, entry in table.items()}, 0
     for name, (*_, start, stop) in sorted(spans.items(), key=lambda item: item[1][2:]):
-        if start != end:
-            raise CheckpointError(
-                f"{short(name)}: expected to begin at byte {end} of the numbers, found {start}"
-            )
+        need(
+            start == end,
+            short(name),
+            f"to begin at byte {end} of the numbers",
+            start,
+            CheckpointError,
+        )
         end = stop
-    if first + end != len(data):
-        raise CheckpointError(f"file size: expected {first + end} bytes, found {len(data)}")
+    need(first + end == len(data), "file size", f"{first + end} bytes", len(data), CheckpointError)
     return {
         name: np.frombuffer(data, DTYPES[dtype], prod(shape), first + start).reshape(shape)
         for name, (dtype, shape, start, _) in spans.items()
@@ -183,6 +190,7 @@ READ = frozenset(
     num_hidden_layers num_key_value_heads original_max_position_embeddings rms_norm_eps
     rope_parameters rope_scaling rope_theta tie_word_embeddings vocab_size""".split()
 )
+
 ROPE_KINDS = {  # rope_type → the numbers that it needs
     "default": (),
     "linear": ("factor",),
@@ -193,107 +201,91 @@ ROPE_KINDS = {  # rope_type → the numbers that it needs
 def number(settings: dict, name: str, default: Real | None = None) -> Real:
     "A number of a configuration. Raises `CheckpointError` for anything else."
     value = default if settings.get(name) is None else settings[name]
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return value
-    raise CheckpointError(
-        f"{name}: expected a number, found {'nothing' if value is None else short(value)}"
-    )
-
-
-def _flag(settings: dict, name: str) -> bool:
-    value = settings.get(name) or False
-    if isinstance(value, bool):
-        return value
-    raise CheckpointError(f"{name}: expected true or false, found {short(value)}")
+    found = "nothing" if value is None else short(value)
+    possible = isinstance(value, Real) and not isinstance(value, bool)
+    need(possible, name, "a number", found, CheckpointError)
+    return value
 
 
 def _check_settings(settings: dict) -> None:
     "Refuse what would change the computation; name in a warning what we don't know."
+    layers = settings.get("layer_types")
+    full = isinstance(layers, list) and all(kind == "full_attention" for kind in layers)
     for name, neutral in NEUTRAL.items():
         value = settings.get(name)
-        if (
-            name == "layer_types"
-            and isinstance(value, list)
-            and all(v == "full_attention" for v in value)
-        ):
-            continue
-        if value is not None and value not in neutral:
-            expected = " or ".join(map(repr, neutral)) or "None"
-            raise CheckpointError(f"{name}: expected {expected}, found {short(value)}")
+        possible = value is None or value in neutral or (name == "layer_types" and full)
+        expected = " or ".join(map(repr, neutral)) or "None"
+        need(possible, name, expected, short(value), CheckpointError)
     known = READ | HARMLESS | NEUTRAL.keys()
     unknown = sorted(name for name in settings if name not in known and not name.startswith("_"))
-    if unknown:
-        warnings.warn(
-            "config.json: these settings are not known here, and not used:"
-            f" {short(', '.join(unknown), 300)}"
-        )
     classes = settings.get("architectures") or ["LlamaForCausalLM"]
-    if not isinstance(classes, list) or not {
-        "LlamaForCausalLM",
-        "LLaMAForCausalLM",
-        "LlamaModel",
-    } & set(map(str, classes)):
-        warnings.warn(
-            f"config.json: architectures: expected LlamaForCausalLM, found {short(classes)}; it is"
-            " run as a Llama"
-        )
-    if settings.get("auto_map"):
-        warnings.warn(
-            "config.json: auto_map: the folder brings code of its own, which is not run; it is run"
-            " as a Llama"
-        )
+    llamas = {"LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"}
+    for differs, words in (
+        (
+            unknown,
+            f"these settings are not known here, and not used: {short(', '.join(unknown), 300)}",
+        ),
+        (
+            not isinstance(classes, list) or llamas.isdisjoint(map(str, classes)),
+            f"architectures: expected LlamaForCausalLM, found {short(classes)}; it is run as a"
+            " Llama",
+        ),
+        (
+            settings.get("auto_map"),
+            "auto_map: the folder brings code of its own, which is not run; it is run as a Llama",
+        ),
+    ):
+        if differs:
+            warnings.warn(f"config.json: {words}")
 
 # %% ../../nbs/40_huggingface.ipynb #7c0de002
 # theta, scaling
 def _read_rope(rope: dict, where: str, settings: dict) -> tuple[float, RopeScaling | None]:
     "One of the two objects that hold RoPE's settings."
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if not isinstance(kind, str) or kind not in ROPE_KINDS:
-        raise CheckpointError(
-            f"rope_type: expected 'default', 'linear' or 'llama3', found {short(kind)}"
-        )
+    need(
+        isinstance(kind, str) and kind in ROPE_KINDS,
+        "rope_type",
+        "'default', 'linear' or 'llama3'",
+        short(kind),
+        CheckpointError,
+    )
     for a, b in (("rope_type", kind), ("type", kind), ("partial_rotary_factor", 1)):
-        if rope.get(a, b) not in (None, b):
-            raise CheckpointError(f"{where}: {a}: expected {b!r}, found {short(rope[a])}")
-    if (
-        None not in (rope.get("rope_theta"), settings.get("rope_theta"))
-        and rope["rope_theta"] != settings["rope_theta"]
-    ):
-        raise CheckpointError(
-            f"{where}: rope_theta: expected {short(settings['rope_theta'])}, as outside of it, "
-            f"found {short(rope['rope_theta'])}"
+        need(
+            rope.get(a, b) in (None, b),
+            f"{where}: {a}",
+            f"{b!r}",
+            short(rope.get(a)),
+            CheckpointError,
         )
+    need(
+        None in (rope.get("rope_theta"), settings.get("rope_theta"))
+        or rope["rope_theta"] == settings["rope_theta"],
+        f"{where}: rope_theta",
+        f"{short(settings.get('rope_theta'))}, as outside of it",
+        short(rope.get("rope_theta")),
+        CheckpointError,
+    )
+    rope = {name: value for name, value in rope.items() if value is not None}
     needed = ROPE_KINDS[kind]
-    unused = [
-        name
-        for name in rope
-        if rope[name] is not None
-        and name not in ("rope_type", "type", "rope_theta", "partial_rotary_factor", *needed)
-    ]
+    known = ("rope_type", "type", "rope_theta", "partial_rotary_factor", *needed)
+    unused = [name for name in rope if name not in known]
     if unused:
         warnings.warn(
             f"config.json: {where}: these settings have no use with rope_type {kind!r}:"
             f" {short(', '.join(unused), 300)}"
         )
-    theta = float(
-        number(
-            {**settings, **{k: v for k, v in rope.items() if v is not None}}, "rope_theta", 10000.0
-        )
-    )
+    theta = float(number(settings | rope, "rope_theta", 10000.0))
     if kind == "default":
         return theta, None
     if kind == "linear":
         return theta, RopeScaling(number(rope, "factor"), original=0)
     # where the length of the first training isn't in here, it is outside, or it is the model's own
-    first = settings.get("original_max_position_embeddings") or rope.get(
-        "original_max_position_embeddings"
+    rope["original_max_position_embeddings"] = (
+        settings.get("original_max_position_embeddings")
+        or rope.get("original_max_position_embeddings")
+        or number(settings, "max_position_embeddings", 2048)
     )
-    rope = {
-        **rope,
-        "original_max_position_embeddings": (
-            first or number(settings, "max_position_embeddings", 2048)
-        ),
-    }
     return theta, RopeScaling(*(number(rope, name) for name in needed))
 
 
@@ -301,15 +293,16 @@ def _rope(settings: dict) -> tuple[float, RopeScaling | None]:  # theta, scaling
     found = {}
     for where in "rope_scaling", "rope_parameters":
         rope = settings.get(where) or {}
-        if not isinstance(rope, dict):
-            raise CheckpointError(f"{where}: expected an object, found {short(rope)}")
+        need(isinstance(rope, dict), where, "an object", short(rope), CheckpointError)
         if rope:
             found[where] = _read_rope(rope, where, settings)
-    if len(set(found.values())) > 1:
-        raise CheckpointError(
-            "rope_scaling: expected the same as rope_parameters, found "
-            f"{short(settings['rope_scaling'])} and {short(settings['rope_parameters'])}"
-        )
+    need(
+        len(set(found.values())) <= 1,
+        "rope_scaling",
+        "the same as rope_parameters",
+        f"{short(settings.get('rope_scaling'))} and {short(settings.get('rope_parameters'))}",
+        CheckpointError,
+    )
     return next(iter(found.values()), None) or _read_rope({}, "rope_scaling", settings)
 
 # %% ../../nbs/40_huggingface.ipynb #83b33fe0
@@ -320,10 +313,23 @@ def parse_config(
     """The shape of a folder's model. Raises `CheckpointError` for what is no Llama, or not one
     that we can run; warns of settings that it doesn't know.
     """
-    if (kind := settings.get("model_type")) != "llama":
-        raise CheckpointError(f"model_type: expected 'llama', found {short(kind)}")
+    need(
+        (kind := settings.get("model_type")) == "llama",
+        "model_type",
+        "'llama'",
+        short(kind),
+        CheckpointError,
+    )
     _check_settings(settings)
     (theta, scaling), heads = _rope(settings), number(settings, "num_attention_heads")
+    tied = settings.get("tie_word_embeddings") or False
+    need(
+        isinstance(tied, bool),
+        "tie_word_embeddings",
+        "true or false",
+        short(tied),
+        CheckpointError,
+    )
     sizes = (
         number(settings, name) for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
     )
@@ -336,7 +342,7 @@ def parse_config(
             number(settings, "max_position_embeddings", 2048),
             POSITIONS if positions is None else positions,
         ),
-        _flag(settings, "tie_word_embeddings"),
+        tied,
         settings.get("head_dim"),
         theta,
         # transformers' values where nothing is said
@@ -501,11 +507,10 @@ def write_folder(
 ) -> None:  # as for `write_config`
     "A model as Hugging Face keeps it."
     settings = {"config.json": write_config(c, dtype, ids), "generation_config.json": ids}
+    ours = {name: (json.dumps(s, indent=2) + "\n").encode() for name, s in settings.items()}
     with atomic_folder(path, CheckpointError) as part:
         write_tensors(part / "model.safetensors", c, w, dtype)
-        for name, content in settings.items():
-            (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        for name, content in files.items():
+        for name, content in (ours | files).items():
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
 
@@ -533,10 +538,13 @@ def read_tensors(folder: Path, mmap: bool = True) -> dict[str, np.ndarray]:
         )
     files = {name: map_tensors(folder / name, mmap) for name in sorted(set(where.values()))}
     for name, file in where.items():
-        if name not in files[file]:
-            raise CheckpointError(
-                f"{folder / file}: {short(name)}: expected as the index says, found no such tensor"
-            )
+        need(
+            name in files[file],
+            f"{folder / file}: {short(name)}",
+            "as the index says",
+            "no such tensor",
+            CheckpointError,
+        )
         tensors[name] = files[file][name]
     return tensors
 
@@ -572,19 +580,24 @@ def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
     """The tensors of a folder under our names: norms as float32 arrays, matrices as `Half`,
     in a `Stack` for the layers.
     """
-    if c.n_layers * 9 > len(tensors):  # before so many names are made
-        raise CheckpointError(
-            f"num_hidden_layers: expected at most {len(tensors) // 9} for {len(tensors)} tensors,"
-            f" found {c.n_layers}"
-        )
+    # before so many names are made
+    need(
+        c.n_layers * 9 <= len(tensors),
+        "num_hidden_layers",
+        f"at most {len(tensors) // 9} for {len(tensors)} tensors",
+        c.n_layers,
+        CheckpointError,
+    )
 
     def tensor(name: str, theirs: str, shape: tuple[int, ...]) -> np.ndarray | Half:
         a = tensors.pop(theirs, None)
-        if a is None or a.shape != shape:
-            raise CheckpointError(
-                f"{theirs}: expected shape {shape}, found"
-                f" {'no such tensor' if a is None else a.shape}"
-            )
+        need(
+            a is not None and a.shape == shape,
+            f"{theirs}",
+            f"shape {shape}",
+            "no such tensor" if a is None else a.shape,
+            CheckpointError,
+        )
         if name in VECTORS:
             return to_float32(a)
         return Half(a, shape[0] // c.head_size if name in ("wq", "wk") else 0)
@@ -592,21 +605,23 @@ def pick_weights(c: Config, tensors: dict[str, np.ndarray]) -> Weights:
     weights = gather(HUGGING_FACE, c, tensor)
     for name in tensors:
         # RoPE's frequencies: older folders carry them, they follow from config.json
-        if not name.endswith("rotary_emb.inv_freq"):
-            raise CheckpointError(
-                f"{short(name)}: expected the tensors of a"
-                f" Llama{' without biases' if 'bias' in name else ''}, found this one"
-            )
+        need(
+            name.endswith("rotary_emb.inv_freq"),
+            short(name),
+            f"the tensors of a Llama{' without biases' if 'bias' in name else ''}",
+            "this one",
+            CheckpointError,
+        )
     return weights
 
 # %% ../../nbs/40_huggingface.ipynb #b02fe334
-def _other_folder(folder: Path) -> str:
-    "What a folder without config.json is, and what to do with it."
-    if (folder / "params.json").exists():
-        return "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin"
-    if (folder / "adapter_config.json").exists():
-        return "a LoRA adapter: merge it into its base model first (peft's merge_and_unload)"
-    return "a directory without config.json"
+FOLDERS = {  # the file that tells a folder's kind → what it is, and what to do with it
+    "config.json": "",
+    "params.json": "Meta's: make a file of it first, with llama2-nb convert FOLDER OUT.bin",
+    "adapter_config.json": (
+        "a LoRA adapter: merge it into its base model first (peft's merge_and_unload)"
+    ),
+}
 
 
 def _with_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -619,7 +634,7 @@ def _with_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Folder:
+class Folder(AbstractContextManager):
     "An open Hugging Face folder: what a `Checkpoint` is for a llama2.c file."
 
     path: str
@@ -644,8 +659,9 @@ class Folder:
         with SIGBUS; `mmap=False` is the way out.
         """
         folder = Path(path)
-        if not (folder / "config.json").exists():
-            raise CheckpointError(f"{path}: expected a file, found {_other_folder(folder)}")
+        kinds = (text for name, text in FOLDERS.items() if (folder / name).exists())
+        if kind := next(kinds, "a directory without config.json"):
+            refuse(f"{path}", "a file", kind, CheckpointError)
         settings = read_json(folder / "config.json", error=CheckpointError)
         try:
             config = parse_config(settings, positions)
@@ -670,11 +686,8 @@ class Folder:
     def close(self) -> None:
         "Nothing to do: each file's map goes with the last view of it."
 
-    def __enter__(self) -> "Folder":
-        return self
-
     def __exit__(self, *_) -> None:
-        pass
+        self.close()
 
 # %% ../../nbs/40_huggingface.ipynb #edff7c1f
 def write_bin(
@@ -683,8 +696,7 @@ def write_bin(
     """Weights of any kind as a llama2.c file. Raises `CheckpointError` for what the format can't
     hold.
     """
-    if version not in (0, 1, 2):
-        raise ValueError(f"version: expected 0, 1 or 2, found {version}")
+    need(version in (0, 1, 2), "version", "0, 1 or 2", version)
     check_plain(c)
     h = make_header(c, version, fit_group_size(c, group_size) if version == 2 else None)
     write_weights(path, h, w)

@@ -13,6 +13,7 @@ import os
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from math import gcd, prod
 from pathlib import Path
@@ -32,6 +33,7 @@ from ..files import atomic_write, open_regular, other_format
 from ..matrix import blocks
 from ..registry import open_source
 from ..storage.int8 import Int8, quantize
+from ..text import need
 
 # %% ../../nbs/39_llama2c.ipynb #48f00007
 MAGIC = 0x616B3432  # "ak42" read as a big-endian word
@@ -70,11 +72,13 @@ def check_plain(c: Config) -> None:
     words = {"head_dim": f"{c.dim} / {c.n_heads}", "rope_scaling": "none"}
     for f in fields(c):
         value = getattr(c, f.name)
-        if f.name not in said and value != f.default:
-            raise CheckpointError(
-                f"{f.name}: expected {words.get(f.name, f.default)}, which is what llama2.c's files"
-                f" mean, found {value}"
-            )
+        need(
+            f.name in said or value == f.default,
+            f"{f.name}",
+            f"{words.get(f.name, f.default)}, which is what llama2.c's files mean",
+            value,
+            CheckpointError,
+        )
 
 
 def pack_header(h: Header) -> bytes:  # 28 or 256 bytes
@@ -93,27 +97,31 @@ def pack_header(h: Header) -> bytes:  # 28 or 256 bytes
 # %% ../../nbs/39_llama2c.ipynb #48f00009
 def check_group_size(c: Config, group_size: int) -> None:
     "Raise `CheckpointError` unless each matrix of a layer is a whole number of groups."
-    if group_size <= 0:
-        raise CheckpointError(f"group_size: expected a positive number, found {group_size}")
+    need(group_size > 0, "group_size", "a positive number", group_size, CheckpointError)
     for name, shape in tensor_shapes(c).items():
         n = prod(shape[-2:])
-        if name not in VECTORS and n % group_size:
-            raise CheckpointError(
-                f"group_size: expected a divisor of {n} (a matrix of {name}), found {group_size}"
-            )
+        need(
+            name in VECTORS or not n % group_size,
+            "group_size",
+            f"a divisor of {n} (a matrix of {name})",
+            group_size,
+            CheckpointError,
+        )
 
 
 def parse_versioned(data: bytes) -> Header:  # the first 256 bytes of a file
     "The header of a file that begins with the magic word. Raises `CheckpointError`."
-    if data[:4] == struct.pack(">I", MAGIC):
-        raise CheckpointError("magic: expected little-endian numbers, found a big-endian header")
-    if len(data) < 256:
-        raise CheckpointError(f"header: expected 256 bytes, found {len(data)}")
+    need(
+        data[:4] != struct.pack(">I", MAGIC),
+        "magic",
+        "little-endian numbers",
+        "a big-endian header",
+        CheckpointError,
+    )
+    need(len(data) >= 256, "header", "256 bytes", len(data), CheckpointError)
     version, shared = struct.unpack_from("<i", data, 4)[0], data[36]
-    if version not in (1, 2):
-        raise CheckpointError(f"version: expected 1 or 2 after the magic word, found {version}")
-    if shared not in (0, 1):
-        raise CheckpointError(f"shared_classifier: expected 0 or 1, found {shared}")
+    need(version in (1, 2), "version", "1 or 2 after the magic word", version, CheckpointError)
+    need(shared in (0, 1), "shared_classifier", "0 or 1", shared, CheckpointError)
     try:
         sizes = HeaderFields(*struct.unpack_from("<7i", data, 8))
         config = Config(**sizes._asdict(), shared_classifier=bool(shared))
@@ -166,15 +174,6 @@ def explain_size(h: Header, found: int) -> str:  # found: bytes of the file
     )
 
 # %% ../../nbs/39_llama2c.ipynb #48f0000e
-def _is_checkpoint(data: bytes) -> bool:
-    "Whether the bytes begin as a checkpoint does."
-    try:
-        (parse_versioned if data[:4] == struct.pack("<I", MAGIC) else parse_header)(data[:256])
-    except CheckpointError:
-        return False
-    return True
-
-
 def _has_no_scores(data: bytes) -> bool:
     "Whether it is a vocabulary of the first format: a length and a piece for each token."
     position = 0
@@ -188,10 +187,10 @@ def _has_no_scores(data: bytes) -> bool:
 
 def explain_vocabulary(data: bytes, error: str) -> str:
     "What to say about a file that was refused as a tokenizer.bin."
-    other = other_format(data[:256])
-    if other:
+    if other := other_format(data[:256]):
         return f"file: expected a tokenizer.bin, found {other[0]}"
-    if _is_checkpoint(data):
+    with suppress(CheckpointError):
+        (parse_versioned if data[:4] == struct.pack("<I", MAGIC) else parse_header)(data[:256])
         return "file: expected a tokenizer.bin, found a llama2.c checkpoint"
     if _has_no_scores(data):
         return (
@@ -233,10 +232,13 @@ def check_scales(name: str, scales: np.ndarray) -> None:
         if bad.size:
             first, wrong = bad[0] if first is None else first, wrong + bad.size
     more = f" and {wrong - 1} more" if wrong > 1 else ""
-    if wrong:
-        raise CheckpointError(
-            f"scales of {name}: expected finite numbers from 0 up, found {first}{more}"
-        )
+    need(
+        not wrong,
+        f"scales of {name}",
+        "finite numbers from 0 up",
+        f"{first}{more}",
+        CheckpointError,
+    )
 
 # %% ../../nbs/39_llama2c.ipynb #48f00013
 # yields (rows, head_size / 2) float32
@@ -278,8 +280,7 @@ class TensorError:
 # %% ../../nbs/39_llama2c.ipynb #48f00017
 def finite(name: str, a: np.ndarray) -> np.ndarray:
     "The same array. Raises `CheckpointError` if it holds NaN or infinity."
-    if not np.isfinite(a).all():
-        raise CheckpointError(f"{name}: expected finite weights, found NaN or infinity")
+    need(np.isfinite(a).all(), name, "finite weights", "NaN or infinity", CheckpointError)
     return a
 
 # %% ../../nbs/39_llama2c.ipynb #48f00018
@@ -356,11 +357,14 @@ def write_checkpoint(
     """Write a float32 checkpoint that llama2.c's tools read. Raises `ValueError` if a tensor is
     missing or misshapen.
     """
-    if version not in (0, 1):
-        raise ValueError(f"version: expected 0 or 1, found {version}")
+    need(version in (0, 1), "version", "0 or 1", version)
     for name, shape in tensor_shapes(config).items():
-        if (found := getattr(weights.get(name), "shape", None)) != shape:
-            raise ValueError(f"{name}: expected shape {shape}, found {found or 'no such tensor'}")
+        need(
+            (found := getattr(weights.get(name), "shape", None)) == shape,
+            name,
+            f"shape {shape}",
+            found or "no such tensor",
+        )
     tensors = {name: weights[name] for name in tensor_shapes(config)}
     w = Weights(**{"wcls": weights["token_embedding_table"]} | tensors)
     write_weights(path, make_header(config, version), w)
@@ -368,8 +372,7 @@ def write_checkpoint(
 # %% ../../nbs/39_llama2c.ipynb #48f0001d
 def fit_group_size(c: Config, wanted: int = 64) -> int:  # the largest that `wanted` can become
     "A divisor of every row: of dim, and of hidden_dim, on which runq.c stumbles."
-    if wanted < 1:
-        raise ValueError(f"group_size: expected a whole number from 1 up, found {wanted}")
+    need(wanted >= 1, "group_size", "a whole number from 1 up", wanted)
     return gcd(wanted, c.dim, c.hidden_dim)
 
 # %% ../../nbs/39_llama2c.ipynb #48f0001e
@@ -383,8 +386,13 @@ def check_target(src: str | os.PathLike, dst: str | os.PathLike) -> None:
         pass  # a NUL in the name: who writes says so
     if os.path.exists(dst):
         open_regular(dst, CheckpointError).close()
-        if os.path.exists(src) and os.path.samefile(src, dst):
-            raise CheckpointError(f"{dst}: expected another file than the source, found the same")
+        need(
+            not os.path.exists(src) or not os.path.samefile(src, dst),
+            f"{dst}",
+            "another file than the source",
+            "the same",
+            CheckpointError,
+        )
 
 # %% ../../nbs/39_llama2c.ipynb #48f0001f
 def open_floats(src: str | os.PathLike):  # → what has a config and weights

@@ -15,6 +15,7 @@ import numpy as np
 from ..config import VECTORS, CheckpointError, Config
 from ..files import missing, open_regular, read_json, short
 from .huggingface import Folder, gather, number
+from ..text import need, refuse
 
 # %% ../../nbs/49_meta.ipynb #4e0b0008
 META = dict(
@@ -97,10 +98,13 @@ def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of eac
         install = missing("torch", "which reads Meta's files", "oracles")
         raise CheckpointError(f"{folder}: {install}") from None
     files = sorted(folder.glob("consolidated.*.pth"))
-    if not files:
-        raise CheckpointError(
-            f"{folder}: expected consolidated.00.pth beside params.json, found none"
-        )
+    need(
+        len(files) > 0,
+        f"{folder}",
+        "consolidated.00.pth beside params.json",
+        "none",
+        CheckpointError,
+    )
     loaded = []
     for path in files:
         open_regular(path, CheckpointError).close()
@@ -111,13 +115,14 @@ def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of eac
                 f"{path}: expected a checkpoint of PyTorch with nothing but tensors, found:"
                 f" {short(str(e), 200)}"
             ) from None
-        if not isinstance(tensors, dict) or not all(
-            isinstance(name, str) and _whole_tensor(t) for name, t in tensors.items()
-        ):
-            raise CheckpointError(
-                f"{path}: expected names and tensors of float32, float16 or bfloat16, found"
-                " something else"
-            )
+        need(
+            isinstance(tensors, dict)
+            and all(isinstance(name, str) and _whole_tensor(t) for name, t in tensors.items()),
+            f"{path}",
+            "names and tensors of float32, float16 or bfloat16",
+            "something else",
+            CheckpointError,
+        )
         # a Parameter becomes a tensor
         loaded.append({name: t.detach() for name, t in tensors.items()})
     return loaded
@@ -125,16 +130,17 @@ def load_pickles(folder: Path) -> list[dict]:  # name → PyTorch tensor, of eac
 # %% ../../nbs/49_meta.ipynb #18bb1317
 def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
     "params.json says less than config.json: the rest is in the shapes. `positions` is nowhere."
-    if params.get("use_scaled_rope"):
-        raise CheckpointError(
-            "use_scaled_rope: expected false, found true: take the Hugging Face folder, which"
-            " says how"
-        )
+    need(
+        not params.get("use_scaled_rope"),
+        "use_scaled_rope",
+        "false",
+        "true: take the Hugging Face folder, which says how",
+        CheckpointError,
+    )
 
     def rows(name: str, columns: int) -> int:  # of the whole tensor
         shapes = [tuple(t[name].shape) for t in loaded if name in t and t[name].ndim == 2]
-        if not shapes:
-            raise CheckpointError(f"{name}: expected a matrix, found no such tensor")
+        need(len(shapes) > 0, name, "a matrix", "no such tensor", CheckpointError)
         return sum(s[0] for s in shapes) if shapes[0][1] == columns else shapes[0][0]
 
     dim, heads = (number(params, name) for name in ("dim", "n_heads"))
@@ -166,26 +172,29 @@ def open_meta(
 
     def tensor(name: str, theirs: str, shape: tuple[int, ...]) -> Joined | np.ndarray:
         joined = Joined([t.pop(theirs) for t in loaded if theirs in t], shape)
-        if not joined.slices or not joined.fits():
-            raise CheckpointError(
-                f"{theirs}: expected shape {shape}, found"
-                f" {[tuple(s.shape) for s in joined.slices] or 'no such tensor'}"
-            )
+        need(
+            len(joined.slices) > 0 and joined.fits(),
+            f"{theirs}",
+            f"shape {shape}",
+            [tuple(s.shape) for s in joined.slices] or "no such tensor",
+            CheckpointError,
+        )
         return joined.rows(slice(None)) if name in VECTORS else joined
 
     try:
         c = meta_config(params, loaded, META_POSITIONS if positions is None else positions)
-        if c.n_layers * 9 > len(loaded[0]):
-            raise CheckpointError(
-                f"n_layers: expected at most {len(loaded[0]) // 9}, found {c.n_layers}"
-            )
+        need(
+            c.n_layers * 9 <= len(loaded[0]),
+            "n_layers",
+            f"at most {len(loaded[0]) // 9}",
+            c.n_layers,
+            CheckpointError,
+        )
         weights = gather(META, c, tensor)
         # in the first LLaMA one in each layer
-        rest = [name for t in loaded for name in t if not name.endswith("rope.freqs")]
-        if rest:
-            raise CheckpointError(
-                f"{short(rest[0])}: expected the tensors of a Llama, found this one"
-            )
+        rest = (name for t in loaded for name in t if not name.endswith("rope.freqs"))
+        for name in rest:
+            refuse(short(name), "the tensors of a Llama", "this one", CheckpointError)
     except CheckpointError as e:
         raise CheckpointError(f"{path}: {e}") from None
     # of LLaMA and Llama 2

@@ -20,6 +20,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from ..files import missing
+from ..text import need
 
 # %% ../../nbs/67_sandbox.ipynb #35a00008
 RENDERED = 2**20  # characters: what a template writes is cut off with an error beyond
@@ -65,11 +66,13 @@ def compile_template(source: str):  # → a Jinja template
     from jinja2.nodes import Scope
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    if tuple(map(int, jinja2.__version__.split(".")[:3])) < (3, 1, 6):
-        raise TemplateError(
-            "chat template: expected jinja2 from 3.1.6 up, whose sandbox holds, found"
-            f" {jinja2.__version__}"
-        )
+    need(
+        tuple(map(int, jinja2.__version__.split(".")[:3])) >= (3, 1, 6),
+        "chat template",
+        "jinja2 from 3.1.6 up, whose sandbox holds",
+        jinja2.__version__,
+        TemplateError,
+    )
 
     class Generation(Extension):
         """`{% generation %}` marks what a model is trained to write; here its contents are text
@@ -233,14 +236,13 @@ def render(source: str, variables: dict) -> str:
         renderer = None
     renderer = renderer or Renderer()
     try:
-        text = renderer.render(source, variables)
+        return renderer.render(source, variables)
     except TemplateError:
-        if renderer.process.poll() is None:
-            _idle.append(renderer)
         raise
     # Ctrl-C: an answer may be under way, which nobody must take for the next one's
     except BaseException:
         renderer.close()
         raise
-    _idle.append(renderer)
-    return text
+    finally:
+        if renderer.process.poll() is None:
+            _idle.append(renderer)

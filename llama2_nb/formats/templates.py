@@ -132,11 +132,13 @@ def folder_templates(folder: Path) -> dict[str, tuple[str, str]]:
     elif given is not None and not isinstance(given, dict):
         given = {"default": given}
     for name, source in (given or {}).items():
-        if not isinstance(name, str) or not isinstance(source, str):
-            raise TemplateError(
-                f"{config}: chat_template: expected a text, or texts with names, found"
-                f" {short(source)}"
-            )
+        need(
+            isinstance(name, str) and isinstance(source, str),
+            f"{config}: chat_template",
+            "a text, or texts with names",
+            short(source),
+            TemplateError,
+        )
         found[name] = source, config.name
     for path in sorted((folder / TEMPLATES).glob("*.jinja"))[:64]:
         found[path.stem] = _source(path), f"{TEMPLATES}/{path.name}"
@@ -162,11 +164,7 @@ def find_template(folder: Path, tokenizer: Tokenizer | FolderTokenizer) -> Templ
         return Template(templates["default"][0], tokenizer, special, templates["default"][1])
     known = getattr(tokenizer, "special", {})
     guess = next((name for name, token in GUESSES.items() if token in known), "llama2")
-    reason = (
-        f"its vocabulary has {GUESSES[guess]}"
-        if guess in GUESSES
-        else "its vocabulary has the marks of no other"
-    )
+    reason = f"its vocabulary has {GUESSES.get(guess, 'the marks of no other')}"
     others = f", only {short(', '.join(templates), 100)}" if templates else ""
     origin = (
         f"the built-in {guess}, since the folder has no chat"
@@ -199,9 +197,8 @@ def choose_template(
     "The one that is asked for, of the folder, built in or a file; or else the folder's."
     if name is None:
         return find_template(path, tokenizer)
-    if not path.is_dir():
-        return named_template(name, tokenizer)
-    own = folder_templates(path).get(name)
+    special = special_tokens(path) if path.is_dir() else None
+    own = folder_templates(path).get(name) if path.is_dir() else None
     if own:
-        return Template(own[0], tokenizer, special_tokens(path), own[1])
-    return named_template(name, tokenizer, special_tokens(path))
+        return Template(own[0], tokenizer, special, own[1])
+    return named_template(name, tokenizer, special)
