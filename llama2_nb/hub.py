@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REVISIONS', 'LLAMA2', 'STORIES', 'HASH', 'Plan', 'Remote', 'pinned', 'digest', 'verify', 'check_answer',
-           'guard_answers', 'honest_answers', 'split_name', 'in_one_sentence', 'fetch', 'fetch_folder', 'download',
+           'guard_answers', 'honest_answers', 'split_name', 'asking', 'fetch', 'fetch_folder', 'download',
            'vocabulary_of', 'look', 'plan']
 
 # %% ../nbs/46_hub.ipynb #afec4cd9
@@ -22,6 +22,7 @@ from .config import CheckpointError, Config, count_parameters, kv_cache_bytes
 from .files import missing, read_json, short
 from .formats.huggingface import parse_config
 from .formats.vocabularies import KEPT
+from .text import need, refuse
 
 # %% ../nbs/46_hub.ipynb #9d2dc86a
 @dataclass(frozen=True)
@@ -148,27 +149,26 @@ def verify(path: Path, sha256: str | None = None) -> None:  # None: what its nam
     """
     blob = path.resolve()
     expected = sha256 or (blob.name if HASH.fullmatch(blob.name) else None)
-    if expected is None:
-        raise CheckpointError(
-            f"{path.name}: checksum: expected a hash as its name in the cache, found"
-            f" {short(blob.name)}"
-        )
+    need(
+        expected is not None,
+        f"{path.name}: checksum",
+        "a hash as its name in the cache",
+        short(blob.name),
+        CheckpointError,
+    )
     noted = _mark(blob, expected)
     with suppress(OSError):
         if noted and noted[0].read_text() == noted[1]:
             return
-    if (found := digest(blob, expected)) == expected:
-        with suppress(OSError):  # a cache that can't be written: it is checked each time
-            if noted:
-                noted[0].parent.mkdir(exist_ok=True)
-                noted[0].write_text(noted[1])
-        return
-    for p in {path, blob}:
-        p.unlink(missing_ok=True)
-    raise CheckpointError(
-        f"{path.name}: checksum: expected {expected}, found {found} (the file was deleted; download"
-        " it again)"
-    )
+    if (found := digest(blob, expected)) != expected:
+        for p in {path, blob}:
+            p.unlink(missing_ok=True)
+        found += " (the file was deleted; download it again)"
+        refuse(f"{path.name}: checksum", expected, found, CheckpointError)
+    with suppress(OSError):  # a cache that can't be written: it is checked each time
+        if noted:
+            noted[0].parent.mkdir(exist_ok=True)
+            noted[0].write_text(noted[1])
 
 # %% ../nbs/46_hub.ipynb #19a00002
 _ours = threading.local()  # whether this thread's requests are ours
@@ -194,10 +194,13 @@ def check_answer(response) -> None:  # of httpx
     if response.status_code < 400 and not _stays(response):
         found["ETag"] = headers.get("X-Linked-ETag") or headers.get("ETag")
     for what, value in found.items():
-        if value is not None and not HASH.fullmatch(value.removeprefix("W/").strip('"')):
-            raise CheckpointError(
-                f"{what}: expected 40 or 64 hexadecimal digits from the hub, found {short(value)}"
-            )
+        need(
+            value is None or HASH.fullmatch(value.removeprefix("W/").strip('"')) is not None,
+            what,
+            "40 or 64 hexadecimal digits from the hub",
+            short(value),
+            CheckpointError,
+        )
 
 
 def guard_answers() -> None:
@@ -233,45 +236,51 @@ def honest_answers() -> Iterator[None]:
 def split_name(name: str) -> tuple[str, str | None]:  # owner/name, and a revision or None
     "What a name asks for. Raises `CheckpointError` for one that could be a path."
     repo, _, revision = name.partition("@")
-    known = re.fullmatch(r"[-\w][\w.-]*/[-\w][\w.-]*", repo) and ".." not in name
-    if not known or (revision and not re.fullmatch(r"\w[\w.-]*", revision)):
-        raise CheckpointError(
-            f"{short(name)}: expected owner/name or owner/name@revision, of letters, digits, '.',"
-            " '-' and '_', found another"
-        )
+    known = re.fullmatch(r"[-\w][\w.-]*/[-\w][\w.-]*(@(\w[\w.-]*)?)?", name)
+    need(
+        known is not None and ".." not in name,
+        short(name),
+        "owner/name or owner/name@revision, of letters, digits, '.', '-' and '_'",
+        "another",
+        CheckpointError,
+    )
     return repo, revision or None
 
 # %% ../nbs/46_hub.ipynb #660ad0e6
-def _why(e: Exception, repo: str, file: str, revision: str) -> str:
+def _why(e: Exception, remote: Remote, url: str) -> str:
     "What went wrong while downloading, after the name of the repository."
-    from huggingface_hub import constants, errors, hf_hub_url
+    from huggingface_hub import constants, errors
 
-    if isinstance(e, CheckpointError):
-        return str(e)
-    if isinstance(e, errors.GatedRepoError):
-        return (
+    file = remote.file
+    answers = (  # the first that fits: some are kinds of a later one
+        (CheckpointError, str(e)),
+        (
+            errors.GatedRepoError,
             "expected access to it, found a model whose owner wants to be asked first (on its page;"
-            " then: hf auth login)"
-        )
-    if isinstance(e, errors.RepositoryNotFoundError):
-        return (
-            "expected a model on the hub, found none of that name, or a private one (hf auth login)"
-        )
-    if isinstance(e, errors.RevisionNotFoundError):
-        return f"expected a revision {revision}, found none"
-    if isinstance(e, errors.LocalEntryNotFoundError):
-        why = "no answer from the hub"
-        if constants.HF_HUB_OFFLINE:
-            why = "HF_HUB_OFFLINE is set"
-        elif isinstance(e.__cause__, errors.FileMetadataError):
-            why = "the answer is not the hub's (a login page, perhaps)"
-    elif isinstance(e, errors.EntryNotFoundError):
-        return f"expected {file}, found no such file"
-    elif isinstance(e, errors.HfHubHTTPError):
+            " then: hf auth login)",
+        ),
+        (
+            errors.RepositoryNotFoundError,
+            "expected a model on the hub, found none of that name, or a private one (hf auth"
+            " login)",
+        ),
+        (errors.RevisionNotFoundError, f"expected a revision {remote.revision}, found none"),
+        (errors.LocalEntryNotFoundError, None),
+        (errors.EntryNotFoundError, f"expected {file}, found no such file"),
+    )
+    answer = next((text for kind, text in answers if isinstance(e, kind)), None)
+    if answer is not None:
+        return answer
+    if isinstance(e, errors.HfHubHTTPError):
         why = f"the hub answered {e.response.status_code}"
-    else:
+    elif not isinstance(e, errors.LocalEntryNotFoundError):
         why = short(" ".join(str(e).split()), 200) if str(e) else type(e).__name__
-    url = hf_hub_url(repo, file, revision=revision)
+    elif constants.HF_HUB_OFFLINE:
+        why = "HF_HUB_OFFLINE is set"
+    elif isinstance(e.__cause__, errors.FileMetadataError):
+        why = "the answer is not the hub's (a login page, perhaps)"
+    else:
+        why = "no answer from the hub"
     return (
         f"{file} can't be downloaded: {why}; fetch {url} and the files beside it in another way,"
         " and give their path"
@@ -279,19 +288,21 @@ def _why(e: Exception, repo: str, file: str, revision: str) -> str:
 
 
 @contextmanager
-def in_one_sentence(repo: str, file: str, revision: str) -> Iterator[None]:
-    "What may go wrong while downloading → `CheckpointError`."
+def asking(remote: Remote) -> Iterator[str]:  # the address of the file
+    "What may go wrong while a file is looked at or downloaded → `CheckpointError`."
     try:
+        from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import logging
     except ImportError:
-        raise CheckpointError(
-            f"{repo}: {missing('huggingface_hub', 'which downloads it', 'hf')}"
-        ) from None
+        install = missing("huggingface_hub", "which downloads it", "hf")
+        raise CheckpointError(f"{remote.repo}: {install}") from None
     logging.set_verbosity_error()  # its retries are not ours to tell
+    url = hf_hub_url(remote.repo, remote.file, revision=remote.revision)
     try:
-        yield
+        with honest_answers():
+            yield url
     except Exception as e:
-        raise CheckpointError(f"{repo}: {_why(e, repo, file, revision)}") from None
+        raise CheckpointError(f"{remote.repo}: {_why(e, remote, url)}") from None
 
 # %% ../nbs/46_hub.ipynb #d600ec4f
 def fetch(
@@ -302,7 +313,7 @@ def fetch(
     """The path of a file in the cache, downloaded if it isn't there, and checked. Raises
     `CheckpointError`.
     """
-    with in_one_sentence(remote.repo, remote.file, remote.revision), honest_answers():
+    with asking(remote) as url:
         import huggingface_hub as hub
 
         offline = hub.constants.HF_HUB_OFFLINE
@@ -315,7 +326,6 @@ def fetch(
             return None
         if not optional and not offline:
             # find out at once if there is no network, not after five tries
-            url = hub.hf_hub_url(remote.repo, remote.file, revision=remote.revision)
             hub.get_hf_file_metadata(url)
         try:
             path = hub.hf_hub_download(remote.repo, remote.file, revision=remote.revision)
@@ -327,34 +337,35 @@ def fetch(
         return Path(path)
 
 # %% ../nbs/46_hub.ipynb #a173898c
-def _config(repo: str, path: Path) -> Config:
-    "What a repository's config.json says. Raises `CheckpointError`."
+# its config.json in the cache, what that says, and the index of its tensors, if it has one
+def _describe(repo: str, revision: str | None, refresh: bool) -> tuple[Path, Config, dict | None]:
+    "What a repository says of its model. Raises `CheckpointError`."
+    revision = revision or REVISIONS.get(repo, "main")
+    path = fetch(Remote(repo, revision, "config.json"), refresh)
     try:
-        return parse_config(read_json(path, error=CheckpointError))
+        config = parse_config(read_json(path, error=CheckpointError))
     except CheckpointError as e:
         raise CheckpointError(f"{repo}: config.json: {e}") from None
+    # snapshots/<commit>/config.json: the rest in the same state
+    remote = Remote(repo, path.parent.name, "model.safetensors.index.json")
+    index = fetch(remote, refresh, optional=True)
+    return path, config, read_json(index, 2**22, error=CheckpointError) if index else None
 
 
 def fetch_folder(repo: str, revision: str | None = None, refresh: bool = False) -> Path:
     "A Llama of the hub, as a folder in the cache. Raises `CheckpointError`."
-    revision = revision or REVISIONS.get(repo, "main")
-    config = fetch(Remote(repo, revision, "config.json"), refresh)
-    _config(repo, config)
-    revision = config.parent.name  # snapshots/<commit>/config.json: the rest in the same state
-    index = fetch(Remote(repo, revision, "model.safetensors.index.json"), refresh, optional=True)
-    where = (
-        read_json(index, 2**22, error=CheckpointError).get("weight_map")
-        if index
-        else {"": "model.safetensors"}
-    )
+    config, _, index = _describe(repo, revision, refresh)
+    revision = config.parent.name
+    where = {"": "model.safetensors"} if index is None else index.get("weight_map")
     files = list(where.values()) if isinstance(where, dict) else [where]
-    if not files or not all(
-        isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files
-    ):
-        raise CheckpointError(
-            f"{repo}: model.safetensors.index.json: expected names of safetensors files, found"
-            " others"
-        )
+    need(
+        len(files) > 0
+        and all(isinstance(f, str) and re.fullmatch(r"[\w.-]+\.safetensors", f) for f in files),
+        f"{repo}: model.safetensors.index.json",
+        "names of safetensors files",
+        "others",
+        CheckpointError,
+    )
     for file in KEPT:
         fetch(Remote(repo, revision, file), refresh, optional=True)
     for file in sorted(set(files)):
@@ -386,12 +397,11 @@ def look(remote: Remote, n: int = 0) -> tuple[int, bytes]:  # how long it is, an
     """The length of a file on the hub, and its first n bytes, nothing else of it. Raises
     `CheckpointError`.
     """
-    with in_one_sentence(remote.repo, remote.file, remote.revision), honest_answers():
+    with asking(remote) as url:
         import huggingface_hub as hub
 
         if hub.constants.HF_HUB_OFFLINE:
             raise CheckpointError(f"{remote.file} can't be looked at: HF_HUB_OFFLINE is set")
-        url = hub.hf_hub_url(remote.repo, remote.file, revision=remote.revision)
         size = hub.get_hf_file_metadata(url).size or 0
         if not n:
             return size, b""
@@ -410,18 +420,16 @@ def plan(name: str) -> Plan:  # as for `download`
         except CheckpointError as e:
             raise CheckpointError(f"{name}: {e}") from None
     repo, revision = split_name(name)
-    revision = revision or REVISIONS.get(repo, "main")
-    config = _config(repo, fetch(Remote(repo, revision, "config.json")))
-    index = fetch(Remote(repo, revision, "model.safetensors.index.json"), optional=True)
+    path, config, index = _describe(repo, revision, False)
     if index is None:
-        total = look(Remote(repo, revision, "model.safetensors"))[0]
-    else:
-        total = read_json(index, 2**22, error=CheckpointError).get("metadata")
-        if isinstance(total, dict):
-            total = total.get("total_size")
-    if type(total) is not int or total < 1:
-        raise CheckpointError(
-            f"{repo}: model.safetensors.index.json: total_size: expected a number of bytes, found"
-            f" {short(total)}"
-        )
+        total = look(Remote(repo, path.parent.name, "model.safetensors"))[0]
+    elif isinstance(total := index.get("metadata"), dict):
+        total = total.get("total_size")
+    need(
+        type(total) is int and total >= 1,
+        f"{repo}: model.safetensors.index.json: total_size",
+        "a number of bytes",
+        short(total),
+        CheckpointError,
+    )
     return Plan(name, config, total)

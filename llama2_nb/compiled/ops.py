@@ -6,10 +6,10 @@
 __all__ = ['ACTIVATIONS', 'FIELDS', 'STREAM', 'WIDE', 'NORMED', 'ANGLES', 'OTHER', 'FIRST', 'COUNT', 'SLOTS', 'ALL', 'ROWS',
            'COLUMNS', 'HEADS', 'QUERIES', 'WORKER', 'columns_64', 'columns_32', 'columns_8', 'AHEAD', 'score_one',
            'score_two', 'Activations', 'ActivationsModel', 'activations', 'new_workers', 'worker_at', 'my_slice',
-           'my_heads', 'meet', 'new_value', 'new_like', 'wait_for', 'data', 'begin_pass', 'integers', 'last_rows',
-           'CompiledCache', 'exp32', 'ordered', 'softmax_row', 'rmsnorm_row', 'weighted_columns', 'weighted_sum',
-           'primitive', 'embed', 'linear', 'rmsnorm', 'my_columns', 'swiglu', 'add_values', 'add_vector',
-           'rope_cos_sin', 'rotate', 'attend_together', 'prefetch_head', 'append', 'attend']
+           'my_heads', 'meet', 'new_value', 'new_like', 'wait_for', 'data', 'begin_pass', 'integers', 'CompiledCache',
+           'exp32', 'ordered', 'softmax_row', 'rmsnorm_row', 'weighted_columns', 'weighted_sum', 'primitive', 'embed',
+           'linear', 'rmsnorm', 'my_columns', 'swiglu', 'add_values', 'add_vector', 'rope_cos_sin', 'rotate',
+           'attend_together', 'prefetch_head', 'append', 'attend']
 
 # %% ../../nbs/31_compiled.ipynb #31c00003
 import inspect
@@ -238,9 +238,7 @@ def begin_pass(workers, index, threads):
     "The address of a thread's record, made ready for a pass in which it does one slice of several."
     worker = workers[index]
     worker.index, worker.threads, worker.epoch, worker.serial = index, threads, 0, 0
-    worker.turns[:] = 0
-    worker.made[:] = 0
-    worker.used[:] = -1
+    worker.turns[:], worker.made[:], worker.used[:] = 0, 0, -1
     return np.int64(workers[index:].ctypes.data)
 
 
@@ -248,13 +246,6 @@ def begin_pass(workers, index, threads):
 def integers(numbers, address):
     "Token ids or positions, an int64 array, as a value."
     return activations(numbers.ctypes.data, len(numbers), 1, 0, 0, 0, ALL, address)
-
-
-@jit
-def last_rows(x, n):
-    "The last n rows of x."
-    place = x.address + 4 * x.columns * (x.rows - n)
-    return activations(place, n, x.columns, x.slot, x.serial, x.epoch, x.part, x.worker)
 
 
 class CompiledCache(NamedTuple):

@@ -275,7 +275,7 @@ def _read_rope(rope: dict, where: str, settings: dict) -> tuple[float, RopeScali
             f"config.json: {where}: these settings have no use with rope_type {kind!r}:"
             f" {short(', '.join(unused), 300)}"
         )
-    theta = float(number(settings | rope, "rope_theta", 10000.0))
+    theta = float(number(settings | rope, "rope_theta", Config.rope_theta))
     if kind == "default":
         return theta, None
     if kind == "linear":

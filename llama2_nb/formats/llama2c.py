@@ -32,6 +32,7 @@ from llama2_nb.config import (
 from ..files import atomic_write, open_regular, other_format
 from ..matrix import blocks
 from ..registry import open_source
+from ..rope import rope_frequencies
 from ..storage.int8 import Int8, quantize
 from ..text import need
 
@@ -246,13 +247,13 @@ def rope_table_blocks(c: Config, name: str) -> Iterator[np.ndarray]:
     """Cosines (freq_cis_real) or sines (freq_cis_imag) for the place in a version 0
     file where old readers expect them.
     """
-    frequency = 1 / 10000 ** (np.arange(0, c.head_size, 2, dtype=np.float32) / c.head_size)
+    frequencies = rope_frequencies(c.head_size, c.rope_theta)
     of = np.cos if name == "freq_cis_real" else np.sin
     # a megabyte of rows at a time, however many there are
     step = max(1, 2**18 // c.head_size)
     for start in range(0, c.seq_len, step):
         positions = np.arange(start, min(start + step, c.seq_len), dtype=np.float32)
-        yield of(np.outer(positions, frequency))
+        yield of(np.outer(positions, frequencies))
 
 # %% ../../nbs/39_llama2c.ipynb #48f00016
 @dataclass(frozen=True)

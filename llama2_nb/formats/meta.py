@@ -153,7 +153,7 @@ def meta_config(params: dict, loaded: list[dict], positions: int) -> Config:
         rows(META["token_embedding_table"], dim),
         positions,
         not any(META["wcls"] in t for t in loaded),
-        rope_theta=number(params, "rope_theta", 10000.0),
+        rope_theta=number(params, "rope_theta", Config.rope_theta),
         norm_eps=number(params, "norm_eps", 1e-5),
     )
 

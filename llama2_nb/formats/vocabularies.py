@@ -18,13 +18,14 @@ import struct
 import warnings
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Iterable, Iterator
 
 from ..config import CheckpointError
-from ..files import missing, open_inside, open_regular, read_inside, read_json, short
+from ..files import missing, open_inside, read_inside, read_json, read_regular, short
 from ..registry import find_vocabulary
+from ..text import need
 from llama2_nb.tokenizer import (
     BOS,
     EOS,
@@ -71,20 +72,19 @@ NEVER = -1e11  # the score of a piece that no merge may make
 LIMIT = 2**26  # bytes (64 MiB): no vocabulary is larger
 
 
-def _text(contents) -> bytes:
-    if not isinstance(contents, bytes):
-        raise TokenizerError("file: expected a piece's text, found a number")
-    return contents.replace("▁".encode(), b" ")
-
-
 def _piece(data: bytes) -> tuple[bytes, float, int]:  # text, score, kind
     fields = dict(read_fields(data)) if isinstance(data, bytes) else {}
-    score = fields.get(2, bytes(4))
-    if not fields.get(1):
-        raise TokenizerError("file: expected a text for each piece, found an empty one")
-    if not isinstance(score, bytes) or len(score) != 4:
-        raise TokenizerError("file: expected a score of four bytes, found others")
-    return _text(fields.get(1, b"")), struct.unpack("<f", score)[0], fields.get(3, 1)
+    text, score = fields.get(1), fields.get(2, bytes(4))
+    need(bool(text), "file", "a text for each piece", "an empty one", TokenizerError)
+    need(
+        isinstance(score, bytes) and len(score) == 4,
+        "file",
+        "a score of four bytes",
+        "others",
+        TokenizerError,
+    )
+    need(isinstance(text, bytes), "file", "a piece's text", "a number", TokenizerError)
+    return text.replace("▁".encode(), b" "), struct.unpack("<f", score)[0], fields.get(3, 1)
 
 # %% ../../nbs/41_vocabularies.ipynb #b58c23de
 def parse_sentencepiece(data: bytes) -> "SentencePieceTokenizer":  # all bytes of a tokenizer.model
@@ -95,18 +95,17 @@ def parse_sentencepiece(data: bytes) -> "SentencePieceTokenizer":  # all bytes o
             pieces.append(_piece(contents))
         elif field in (2, 3) and isinstance(contents, bytes):
             (training if field == 2 else preparing).update(read_fields(contents))
-    for settings, field, default, expected, what in (
-        (training, 3, 1, 2, "model_type: expected 2 (BPE)"),
-        (preparing, 2, b"", b"", "precompiled_charsmap: expected none (identity)"),
-        (preparing, 3, 1, 1, "add_dummy_prefix: expected 1"),
-        (preparing, 4, 1, 0, "remove_extra_whitespaces: expected 0"),
-        (preparing, 5, 1, 1, "escape_whitespaces: expected 1"),
-        (training, 24, 0, 0, "treat_whitespace_as_suffix: expected 0"),
+    for settings, field, default, expected, what, words in (
+        (training, 3, 1, 2, "model_type", "2 (BPE)"),
+        (preparing, 2, b"", b"", "precompiled_charsmap", "none (identity)"),
+        (preparing, 3, 1, 1, "add_dummy_prefix", "1"),
+        (preparing, 4, 1, 0, "remove_extra_whitespaces", "0"),
+        (preparing, 5, 1, 1, "escape_whitespaces", "1"),
+        (training, 24, 0, 0, "treat_whitespace_as_suffix", "0"),
     ):
-        if (found := settings.get(field, default)) != expected:
-            raise TokenizerError(
-                f"{what}, found {f'{len(found)} bytes' if isinstance(found, bytes) else found}"
-            )
+        found = settings.get(field, default)
+        shown = f"{len(found)} bytes" if isinstance(found, bytes) else found
+        need(found == expected, what, words, shown, TokenizerError)
     for id, (text, _, kind) in enumerate(pieces):
         if kind == 4:
             raise TokenizerError(
@@ -150,11 +149,13 @@ class SentencePieceTokenizer(Tokenizer):
         ids |= self.named
         for token in added:
             known = ids.get(token.content)
-            if known not in (None, token.id):
-                raise TokenizerError(
-                    f"added token {short(token.content)}: expected id {known}, as tokenizer.model"
-                    f" says, found {token.id}"
-                )
+            need(
+                known in (None, token.id),
+                f"added token {short(token.content)}",
+                f"id {known}, as tokenizer.model says",
+                token.id,
+                TokenizerError,
+            )
             if known is None and token.id < len(self.pieces) and token.id > 2:
                 raise TokenizerError(
                     f"added token {short(token.content)}: expected an id from {len(self.pieces)}"
@@ -170,11 +171,13 @@ class SentencePieceTokenizer(Tokenizer):
             ("add_eos_token", False),
         ):
             flags[name] = default if settings.get(name) is None else settings[name]
-            if flags[name] not in (True, False, None):
-                raise TokenizerError(
-                    f"tokenizer_config.json: {name}: expected true or false, found"
-                    f" {short(flags[name])}"
-                )
+            need(
+                flags[name] in (True, False, None),
+                f"tokenizer_config.json: {name}",
+                "true or false",
+                short(flags[name]),
+                TokenizerError,
+            )
         self._prefix, self._legacy, self._adds_bos, self._adds_eos = flags.values()
 
     def add(self, added: list["AddedToken"]) -> None:
@@ -238,21 +241,26 @@ class SentencePieceTokenizer(Tokenizer):
     def plain(self, folder: Path) -> Tokenizer:  # folder: for the warnings
         "What tokenizer.bin can hold of it; warns of what will differ."
         lost = [name for name, id in self.named.items() if id > 2]
-        if lost:
-            warnings.warn(
-                f"{folder}: tokenizer.bin writes the added tokens ({len(lost)}, the first is"
-                f" {short(lost[0], 60)}), but can't read them in a text"
-            )
-        if not self._prefix:
-            warnings.warn(
-                f"{folder}: add_prefix_space is false, which tokenizer.bin can't say: a text gets a"
-                " space in front there"
-            )
-        if not self._adds_bos:
-            warnings.warn(
-                f"{folder}: add_bos_token is false, which tokenizer.bin can't say: a text begins"
-                " with BOS there"
-            )
+        first = short(next(iter(lost), None), 60)
+        for same, difference in (
+            (
+                not lost,
+                f"tokenizer.bin writes the added tokens ({len(lost)}, the first is {first}), but"
+                " can't read them in a text",
+            ),
+            (
+                self._prefix,
+                "add_prefix_space is false, which tokenizer.bin can't say: a text gets a space in"
+                " front there",
+            ),
+            (
+                self._adds_bos,
+                "add_bos_token is false, which tokenizer.bin can't say: a text begins with BOS"
+                " there",
+            ),
+        ):
+            if not same:
+                warnings.warn(f"{folder}: {difference}")
         unused = [piece or b"<unused%d>" % id for id, piece in enumerate(self.pieces)]
         return Tokenizer(unused, self.scores)
 
@@ -262,14 +270,20 @@ class AddedToken:
 
     # path: of the file that says so
     def __init__(self, id: int, content: str, flags: dict, special: bool, path=""):
-        if type(id) is not int or not 0 <= id < 2**24:
-            raise TokenizerError(
-                f"{path}: added token {short(content)}: expected an id from 0 up, found {short(id)}"
-            )
-        if not isinstance(content, str) or not content:
-            raise TokenizerError(
-                f"{path}: added token {id}: expected a text, found {short(content)}"
-            )
+        need(
+            type(id) is int and 0 <= id < 2**24,
+            f"{path}: added token {short(content)}",
+            "an id from 0 up",
+            short(id),
+            TokenizerError,
+        )
+        need(
+            isinstance(content, str) and content != "",
+            f"{path}: added token {id}",
+            "a text",
+            short(content),
+            TokenizerError,
+        )
         self.id, self.content = id, content
         self.special = bool(flags.get("special", special))
         self.lstrip, self.rstrip, self.single_word = (
@@ -290,16 +304,21 @@ def _named_tokens(folder: Path) -> dict[str, AddedToken]:  # by text
     "Those of tokenizer_config.json."
     path, found = folder / "tokenizer_config.json", {}
     table = json_of(folder, path.name).get("added_tokens_decoder") or {}
-    if not isinstance(table, dict):
-        raise TokenizerError(
-            f"{path}: added_tokens_decoder: expected an object, found {short(table)}"
-        )
+    need(
+        isinstance(table, dict),
+        f"{path}: added_tokens_decoder",
+        "an object",
+        short(table),
+        TokenizerError,
+    )
     for id, entry in table.items():
-        if not (id.isascii() and id.isdigit() and len(id) < 9 and isinstance(entry, dict)):
-            raise TokenizerError(
-                f"{path}: added_tokens_decoder: expected an id and an object, found"
-                f" {short(id)}: {short(entry)}"
-            )
+        need(
+            id.isascii() and id.isdigit() and len(id) < 9 and isinstance(entry, dict),
+            f"{path}: added_tokens_decoder",
+            "an id and an object",
+            f"{short(id)}: {short(entry)}",
+            TokenizerError,
+        )
         token = AddedToken(int(id), entry.get("content"), entry, False, path)
         found[token.content] = token
     return found
@@ -313,18 +332,22 @@ def added_tokens(folder: Path, special: Iterable[str] = ()) -> list[AddedToken]:
     path, found = folder / "added_tokens.json", _named_tokens(folder)
     for content, id in json_of(folder, path.name).items():
         token = AddedToken(id, content, {}, content in special, path)
-        if found.setdefault(content, token).id != id:
-            raise TokenizerError(
-                f"{path}: {short(content)}: expected id {found[content].id}, as"
-                f" tokenizer_config.json says, found {id}"
-            )
+        need(
+            found.setdefault(content, token).id == id,
+            f"{path}: {short(content)}",
+            f"id {found[content].id}, as tokenizer_config.json says",
+            id,
+            TokenizerError,
+        )
     tokens = sorted(found.values(), key=lambda token: token.id)
     for a, b in zip(tokens, tokens[1:]):
-        if a.id == b.id:
-            raise TokenizerError(
-                f"{folder}: added tokens: expected one for id {a.id}, found {short(a.content)} and"
-                f" {short(b.content)}"
-            )
+        need(
+            a.id != b.id,
+            f"{folder}: added tokens",
+            f"one for id {a.id}",
+            f"{short(a.content)} and {short(b.content)}",
+            TokenizerError,
+        )
     return tokens
 
 # %% ../../nbs/41_vocabularies.ipynb #34e00e18
@@ -341,11 +364,6 @@ def from_json(settings: dict) -> Tokenizer:  # what a tokenizer.json holds
         raise TokenizerError(f"file: expected the parts of a tokenizer.json, found: {e}") from None
 
 
-def _need(ok, what: str, found) -> None:
-    if not ok:
-        raise TokenizerError(f"{what}, found {repr(found)[:60]}")
-
-
 def is_metaspace(step: dict | None) -> bool:
     """Whether a pre-tokenizer only puts ▁ in front of a text and for each space, as
     transformers 5 writes it.
@@ -360,10 +378,12 @@ def is_metaspace(step: dict | None) -> bool:
 
 
 def _from_json(model, normalizer, pre_tokenizer, added_tokens) -> Tokenizer:
-    _need(
+    need(
         model["type"] == "BPE" and model.get("byte_fallback"),
-        "model: expected BPE with byte_fallback, as in Llama 2",
-        model["type"],
+        "model",
+        "BPE with byte_fallback, as in Llama 2",
+        repr(model["type"])[:60],
+        TokenizerError,
     )
     steps = [
         {k: v for k, v in step.items() if k in ("type", "prepend", "pattern", "content")}
@@ -371,18 +391,17 @@ def _from_json(model, normalizer, pre_tokenizer, added_tokens) -> Tokenizer:
     ]
     classic = steps == NORMALIZER["normalizers"] and pre_tokenizer is None
     newer = normalizer is None and is_metaspace(pre_tokenizer)
-    _need(
+    need(
         (classic or newer) and not model.get("ignore_merges"),
-        "normalizer: expected a ▁ in front and for each space, and nothing else",
-        steps,
+        "normalizer",
+        "a ▁ in front and for each space, and nothing else",
+        repr(steps)[:60],
+        TokenizerError,
     )
     ids = {t["content"]: t["id"] for t in added_tokens or ()} | model["vocab"]
     known, rank = {id: p for p, id in ids.items()}, {}
-    _need(
-        all(type(id) is int and 0 <= id < 2**24 for id in known),
-        "vocab: expected ids from 0 up",
-        short(list(known)),
-    )
+    whole = all(type(id) is int and 0 <= id < 2**24 for id in known)
+    need(whole, "vocab", "ids from 0 up", repr(short([*known]))[:60], TokenizerError)
     # a gap is a token that nothing makes
     pieces = [known.get(id, f"<unused{id}>") for id in range(max(known) + 1)]
     for i, merge in enumerate(model["merges"]):
@@ -427,10 +446,13 @@ def _merges(spelled: list[str], scores: list[float]) -> list[list[str]]:
     made = [i for i, p in enumerate(spelled) if i >= 259 and len(p) > 1 and scores[i] > -1e10]
     # below are the runs of spaces of Llama 2, which share a score
     ranked = [scores[i] for i in made if scores[i] > -1e9]
-    if len({*ranked}) < len(ranked):
-        raise TokenizerError(
-            "scores: expected no two alike, as a list of merges needs it, found some"
-        )
+    need(
+        len({*ranked}) >= len(ranked),
+        "scores",
+        "no two alike, as a list of merges needs it",
+        "some",
+        TokenizerError,
+    )
     pieces, merges = set(spelled), []
     for i in sorted(made, key=lambda i: -scores[i]):
         cuts = [(spelled[i][:k], spelled[i][k:]) for k in range(1, len(spelled[i]))]
@@ -445,21 +467,12 @@ def to_json(tok: Tokenizer) -> dict:  # for a tokenizer.json
     spelled = ["<unk>", "<s>", "</s>"] + [
         p.decode("utf-8", "replace").replace(" ", "▁") for p in tok.pieces[3:]
     ]
-    if len(set(spelled)) < len(spelled):
-        raise TokenizerError(
-            "vocabulary: expected each piece once, as tokenizer.json needs it, found one twice"
-        )
-    model = dict(
-        type="BPE",
-        dropout=None,
-        unk_token="<unk>",
-        continuing_subword_prefix=None,
-        end_of_word_suffix=None,
-        fuse_unk=True,
-        byte_fallback=True,
-        ignore_merges=False,
-        vocab={p: i for i, p in enumerate(spelled)},
-        merges=_merges(spelled, tok.scores),
+    need(
+        len(set(spelled)) >= len(spelled),
+        "vocabulary",
+        "each piece once, as tokenizer.json needs it",
+        "one twice",
+        TokenizerError,
     )
     return dict(
         version="1.0",
@@ -470,7 +483,18 @@ def to_json(tok: Tokenizer) -> dict:  # for a tokenizer.json
         pre_tokenizer=None,
         post_processor=deepcopy(BEGIN),
         decoder=deepcopy(DECODER),
-        model=model,
+        model=dict(
+            type="BPE",
+            dropout=None,
+            unk_token="<unk>",
+            continuing_subword_prefix=None,
+            end_of_word_suffix=None,
+            fuse_unk=True,
+            byte_fallback=True,
+            ignore_merges=False,
+            vocab={p: i for i, p in enumerate(spelled)},
+            merges=_merges(spelled, tok.scores),
+        ),
     )
 
 # %% ../../nbs/41_vocabularies.ipynb #fab11149
@@ -518,19 +542,23 @@ def growth(step, path="") -> int:  # step: a normalizer or decoder, as tokenizer
     """How many characters it can make of one, at most. Raises `TokenizerError` for a number
     that makes no sense.
     """
-    if step is None:
-        return 1
+    step = step or {}
     for name, value in step.items():
-        if type(value) in (int, float) and abs(value) > PIECE:
-            raise TokenizerError(
-                f"{path}: {short(step.get('type'))}: {short(name)}: expected at most {PIECE}, found"
-                f" {short(value)}"
-            )
-    if step.get("type") == "Strip" and step.get("stop"):
-        # the package panics
-        raise TokenizerError(
-            f"{path}: Strip: stop: expected 0, which all have, found {short(step['stop'])}"
+        need(
+            type(value) not in (int, float) or abs(value) <= PIECE,
+            f"{path}: {short(step.get('type'))}: {short(name)}",
+            f"at most {PIECE}",
+            short(value),
+            TokenizerError,
         )
+    # the package panics
+    need(
+        step.get("type") != "Strip" or not step.get("stop"),
+        f"{path}: Strip: stop",
+        "0, which all have",
+        short(step.get("stop")),
+        TokenizerError,
+    )
     total = 1
     for part in [*(step.get("normalizers") or ()), *(step.get("decoders") or ())]:
         total *= growth(part, path)
@@ -568,10 +596,7 @@ class FolderTokenizer:
             raise TokenizerError(
                 f"{path}: {missing('tokenizers', 'which reads it', 'hf')}"
             ) from None
-        with open_regular(path, TokenizerError) as f:
-            data = f.read(LIMIT + 1)
-        if len(data) > LIMIT:
-            raise TokenizerError(f"{path}: file: expected at most {LIMIT} bytes, found more")
+        data = read_regular(path, LIMIT, "a vocabulary", TokenizerError)
         self._path = path
         with in_rust(path), _quiet():
             self._tokenizer = tokenizers.Tokenizer.from_str(data.decode())
@@ -582,19 +607,28 @@ class FolderTokenizer:
         self._growth = growth(_state(self._tokenizer.normalizer), path) * growth(
             _state(self._tokenizer.pre_tokenizer), path
         )
-        if (
-            growth(_state(self._tokenizer.decoder), path) > PIECE
-            or max(map(len, vocabulary), default=0) > PIECE
-        ):
-            raise TokenizerError(
-                f"{path}: decoder: expected to make at most {PIECE} characters of a token, found"
-                " more"
-            )
+        need(
+            growth(_state(self._tokenizer.decoder), path) <= PIECE
+            and max(map(len, vocabulary), default=0) <= PIECE,
+            f"{path}: decoder",
+            f"to make at most {PIECE} characters of a token",
+            "more",
+            TokenizerError,
+        )
         self.vocab_size = max(vocabulary.values(), default=-1) + 1  # there may be gaps
         self.special = {
             token.content: id for id, token in self._tokenizer.get_added_tokens_decoder().items()
         }
-        self._check_size(vocab_size, vocabulary)
+        limit = self.vocab_size if vocab_size is None else vocab_size
+        beyond = {name for name, id in vocabulary.items() if id >= limit}
+        # a <pad> more than the model has does no harm until it is used
+        need(
+            beyond <= self.special.keys(),
+            f"{path}: file",
+            f"at most {vocab_size} tokens",
+            self.vocab_size,
+            TokenizerError,
+        )
         # a file that makes the package panic does so here, and never in the middle of a text
         with in_rust(path), _quiet():
             self._tokenizer.decode(self._encode(" a b", True))
@@ -602,16 +636,6 @@ class FolderTokenizer:
                 self._tokenizer.decode([id], skip_special_tokens=False)
         self.bos = bos if isinstance(bos, int) else self.special.get(bos)
         self.stops = frozenset({self.bos} - {None})  # ids before which a text ends
-
-    def _check_size(self, vocab_size: int | None, vocabulary: dict[str, int]) -> None:
-        if vocab_size is None or self.vocab_size <= vocab_size:
-            return
-        beyond = {name for name, id in vocabulary.items() if id >= vocab_size}
-        # a <pad> more than the model has does no harm until it is used
-        if not beyond <= self.special.keys():
-            raise TokenizerError(
-                f"{self._path}: file: expected at most {vocab_size} tokens, found {self.vocab_size}"
-            )
 
     def _add(self, added: list[AddedToken]) -> None:
         """Add what tokenizer.json lacks, under its own id. Raises `TokenizerError` if another
@@ -626,11 +650,13 @@ class FolderTokenizer:
                     before = t.get_vocab_size()
                     last = max(t.get_vocab().values(), default=-1)
                     missing = token.id - last - 1
-                    if missing > 2**12:
-                        raise TokenizerError(
-                            f"{self._path}: added token {short(token.content)}: expected an id near"
-                            f" {last + 1}, found {token.id}"
-                        )
+                    need(
+                        missing <= 2**12,
+                        f"{self._path}: added token {short(token.content)}",
+                        f"an id near {last + 1}",
+                        token.id,
+                        TokenizerError,
+                    )
                     t.add_special_tokens(
                         [Theirs(f"<unused{last + 1 + i}>", special=True) for i in range(missing)]
                     )
@@ -649,18 +675,22 @@ class FolderTokenizer:
                     if t.get_vocab_size() == before:
                         break
                 found = t.token_to_id(token.content)
-            if found != token.id:
-                raise TokenizerError(
-                    f"{self._path}: added token {short(token.content)}: expected id {token.id}, as"
-                    f" the folder's other files say, found {found}"
-                )
+            need(
+                found == token.id,
+                f"{self._path}: added token {short(token.content)}",
+                f"id {token.id}, as the folder's other files say",
+                found,
+                TokenizerError,
+            )
 
     def _encode(self, text: str, special: bool) -> list[int]:
-        if len(text) * self._growth > GROWTH:
-            raise TokenizerError(
-                f"{self._path}: normalizer: expected to make at most {GROWTH} characters of a text,"
-                f" found {len(text)} that it may make {self._growth} times as many of"
-            )
+        need(
+            len(text) * self._growth <= GROWTH,
+            f"{self._path}: normalizer",
+            f"to make at most {GROWTH} characters of a text",
+            f"{len(text)} that it may make {self._growth} times as many of",
+            TokenizerError,
+        )
         # bytes that were no UTF-8
         whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         with in_rust(self._path):
@@ -712,14 +742,10 @@ def _state(step) -> dict | None:
 
 def kinds_of(step: dict | None) -> list[str]:
     "The types of a decoder and of those that it is made of."
-    if step is None:
-        return []
-    parts = step.get("decoders")
-    return (
-        [step.get("type", "")]
-        if parts is None
-        else [kind for part in parts for kind in kinds_of(part)]
-    )
+    step = step or {"decoders": []}
+    if "decoders" in step:
+        return [kind for part in step["decoders"] for kind in kinds_of(part)]
+    return [step.get("type", "")]
 
 # %% ../../nbs/41_vocabularies.ipynb #28d1eb20
 @lru_cache(1)
@@ -749,7 +775,7 @@ class FolderDecoder:
         self._t, self._state = tokenizer, _state(tokenizer._tokenizer.decoder)
         kinds = kinds_of(self._state)
         self._bytes = {
-            ("ByteLevel",): _level_bytes,
+            ("ByteLevel",): partial(_spelled, letters=_letters()),
             **dict.fromkeys(LLAMA_DECODERS, _fallback_bytes),
         }.get(tuple(kinds))
         if self._bytes is _fallback_bytes and not _is_llamas(self._state):
@@ -809,16 +835,12 @@ def _is_llamas(state: dict) -> bool:
     """Whether a decoder writes spaces for ▁, bytes for byte tokens, and takes one space from
     the beginning.
     """
-    parts = [{k: v for k, v in part.items()} for part in state["decoders"]]
+    parts = state["decoders"]
     return (
         parts[0].get("pattern") == {"String": "▁"}
         and parts[0].get("content") == " "
         and [(p.get("content"), p.get("start"), p.get("stop")) for p in parts[3:]] == [(" ", 1, 0)]
     )
-
-
-def _level_bytes(piece: str) -> bytes:
-    return _spelled(piece, _letters())
 
 
 def _fallback_bytes(piece: str) -> bytes:
@@ -855,14 +877,10 @@ def named_ids(folder: Path, name: str) -> list[int]:  # name: "bos_token_id" or 
     for file in "config.json", "generation_config.json":
         value = json_of(folder, file, 2**20).get(name)
         for id in value if isinstance(value, list) else [value]:
-            if id is None or id in ids:
-                continue
-            if type(id) is not int or not 0 <= id < 2**31:
-                raise CheckpointError(
-                    f"{folder / file}: {name}: expected a token id, found {short(id)}"
-                )
+            possible = id is None or (type(id) is int and 0 <= id < 2**31)
+            need(possible, f"{folder / file}: {name}", "a token id", short(id), CheckpointError)
             ids.append(id)
-    return ids
+    return list(dict.fromkeys(id for id in ids if id is not None))
 
 # %% ../../nbs/41_vocabularies.ipynb #5c4b7a85
 def filled(tok: Tokenizer, vocab_size: int) -> Tokenizer:
@@ -880,18 +898,20 @@ def open_sentencepiece(
     added: Iterable[AddedToken] = (),  # tokens that the folder adds
 ) -> SentencePieceTokenizer:
     "The vocabulary in a tokenizer.model. Raises `TokenizerError`."
-    with open_regular(path, TokenizerError) as f:
-        data = f.read(2**23 + 1)
-    if len(data) > 2**23:
-        raise TokenizerError(f"{path}: file: expected at most {2**23} bytes, found more")
+    data = read_regular(path, 2**23, "a vocabulary", TokenizerError)
     try:
         tok = parse_sentencepiece(data)
         size = tok.vocab_size
         tok.follow(settings or {}, list(added))
     except TokenizerError as e:
         raise TokenizerError(f"{path}: {e}") from None
-    if vocab_size is not None and size > vocab_size:
-        raise TokenizerError(f"{path}: file: expected at most {vocab_size} tokens, found {size}")
+    need(
+        vocab_size is None or size <= vocab_size,
+        f"{path}: file",
+        f"at most {vocab_size} tokens",
+        size,
+        TokenizerError,
+    )
     return filled(tok, vocab_size or 0)
 
 
@@ -990,20 +1010,17 @@ def vocabulary_files(src: str | os.PathLike, vocab_size: int, to_file: bool) -> 
         tok = as_tokenizer(src, vocab_size)
         if to_file:
             return {f"tok{vocab_size}.bin": pack_vocabulary(tok.pieces, tok.scores)}
-        config = dict(
-            tokenizer_class="PreTrainedTokenizerFast",
-            bos_token="<s>",
-            eos_token="</s>",
-            unk_token="<unk>",
-            clean_up_tokenization_spaces=False,
-        )
-        return {
-            name: json.dumps(content, ensure_ascii=False).encode()
-            for name, content in (
-                ("tokenizer.json", to_json(tok)),
-                ("tokenizer_config.json", config),
-            )
+        files = {
+            "tokenizer.json": to_json(tok),
+            "tokenizer_config.json": dict(
+                tokenizer_class="PreTrainedTokenizerFast",
+                bos_token="<s>",
+                eos_token="</s>",
+                unk_token="<unk>",
+                clean_up_tokenization_spaces=False,
+            ),
         }
+        return {name: json.dumps(f, ensure_ascii=False).encode() for name, f in files.items()}
     except (TokenizerError, CheckpointError) as e:
         warnings.warn(f"{src}: its vocabulary is left out: {e}")
         return {}
