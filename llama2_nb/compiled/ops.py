@@ -258,6 +258,10 @@ class CompiledCache(NamedTuple):
     config: NamedTuple  # fields of Config
     worker: int  # address of this thread's record
 
+    def positions(cache, n):
+        "As `KVCache.positions`."
+        return integers(cache.pos[:n], cache.worker)
+
 # %% ../../nbs/31_compiled.ipynb #bc7fee00
 @njit(fastmath={"contract"}, nogil=True, error_model="numpy")
 def exp32(x):
@@ -470,9 +474,7 @@ def _add(x, y):
 # %% ../../nbs/31_compiled.ipynb #31c00010
 @overload_method(types.NamedTuple, "positions", jit_options=OPTIONS)
 def _positions(cache, n):
-    if cache.instance_class is not CompiledCache:
-        return None
-    return lambda cache, n: integers(cache.pos[:n], cache.worker)
+    return getattr(cache.instance_class, "positions", None)
 
 
 @primitive(rope.rope_cos_sin, 1)
