@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # %% ../nbs/01_config.ipynb #a7727a45
 def embedded_model() -> Path:  # path of the checkpoint that ships inside the package
-    "Where the embedded model lies; its tokenizer is beside it."
+    "Where the bundled model lies; its tokenizer is beside it."
     return Path(llama2_nb.__file__).parent / "models" / "tales.bin"
 
 # %% ../nbs/01_config.ipynb #c2c966ba
@@ -163,8 +163,7 @@ TENSORS = dict(  # name → its sizes, in the order of the file
 VECTORS = tuple(n for n, s in TENSORS.items() if len(s) == 1 + ("n_layers" in s))
 
 
-# what a model may lack: name → the field that tells, and its value if the tensor is
-# there
+# what a model may lack: name → (a field of Config, its value if the tensor is there)
 OPTIONAL = {"wcls": ("shared_classifier", False)}
 
 

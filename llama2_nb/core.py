@@ -179,7 +179,7 @@ class Llama:
     path: Path  # of the checkpoint, or a folder
 
     @classmethod
-    # None: the embedded model; a path; a known name; owner/name
+    # None: the bundled model; a path; a known name; owner/name
     def load(
         cls,
         model: str | os.PathLike | None = None,
@@ -390,7 +390,7 @@ class Llama:
 def stream(
     prompt: str = "",
     *,
-    # None: the embedded model; a path; a known name
+    # None: the bundled model; a path; a known name
     model: str | os.PathLike | None = None,
     # None: the file beside the checkpoint
     tokenizer: str | os.PathLike | None = None,

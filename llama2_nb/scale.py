@@ -107,7 +107,7 @@ def fingerprint(*paths: str | os.PathLike) -> str:  # 32 hexadecimal digits
 class Job:
     "All that decides the texts of a run but its prompts."
 
-    model: str | None  # an absolute path, a known name, or None: the built-in model
+    model: str | None  # an absolute path, a known name, or None: the bundled model
     tokenizer: str | None
     fingerprint: str  # of all their files
     backend: str  # "numba" or "numpy"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Keep what 22_training shows of the built-in model's training, from the folder in which it was
+"""Keep what 22_training shows of the bundled model's training, from the folder in which it was
 made.
 
 Usage: python tools/keep_training.py FOLDER [STORIES]

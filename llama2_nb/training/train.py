@@ -964,7 +964,7 @@ def train(
     threads: int | None = None,  # None: one for each core; the result is the same
     progress: bool = False,  # show a bar
     say: Callable[[str], None] = silent,  # is told what happens
-    # the shape of the model, as in `Recipe`; None: that of `start`, or of the built-in model
+    # the shape of the model, as in `Recipe`; None: that of `start`, or of the bundled model
     dim: int | None = None,
     hidden_dim: int | None = None,
     n_layers: int | None = None,
