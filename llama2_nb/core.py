@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Iterable, Iterator
 import numpy as np
 
 from .attention import KVCache
-from .config import embedded_model
+from .config import bundled_model
 from . import registry
 from .sampling import Processor, Sampler, SamplingParams
 from .text import check_prompt, check_prompts, need, printable
@@ -212,7 +212,7 @@ class Llama:
         ended by the model, if and only if it has `limit` ids after BOS. Raises
         `ValueError`.
         """
-        whole = steps is None and self.path == embedded_model()
+        whole = steps is None and self.path == bundled_model()
         return count_steps(0 if whole else steps, self.model.config.seq_len)
 
     def tokens(

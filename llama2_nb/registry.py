@@ -41,7 +41,7 @@ PROCESSORS = {  # what users write before the "=" → what makes a processor of 
     "logit_bias": "llama2_nb.decoding.processors:logit_bias",
 }
 NAMES = {  # what a module takes from a higher layer
-    "bundled_model": "llama2_nb.config:embedded_model",
+    "bundled_model": "llama2_nb.config:bundled_model",
     "CheckpointError": "llama2_nb.config:CheckpointError",
     "download": "llama2_nb.hub:download",
     "cached_vocabulary": "llama2_nb.hub:vocabulary_of",

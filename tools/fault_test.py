@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llama2_nb.config import Config, embedded_model, tensor_shapes
+from llama2_nb.config import Config, bundled_model, tensor_shapes
 from llama2_nb.formats.llama2c import quantize_checkpoint, write_checkpoint
 from llama2_nb.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ def writers(
     sources = [folder / f"source{i}.bin" for i in range(2)]
     for path, weights in zip(sources, models):
         write_checkpoint(path, c, weights)
-    vocabulary = Tokenizer.open(embedded_model().parent / "tok896.bin")
+    vocabulary = Tokenizer.open(bundled_model().parent / "tok896.bin")
     vocabularies = [
         Tokenizer(vocabulary.pieces, [score + i for score in vocabulary.scores]) for i in range(2)
     ]

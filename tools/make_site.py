@@ -36,6 +36,7 @@ PARTS = {
     "6": "Back matter",
 }
 NEEDS_KERNEL = "run this cell to use it"  # what a widget is called where there is none (51_widgets)
+DETAILS = "## Tests of details"  # of a chapter: all that follows is hidden on the site
 WIDE = 100  # characters: text output with longer lines is wrapped
 MATHJAX = [
     "tex-chtml.js",
@@ -65,6 +66,12 @@ def title(path: Path) -> str:
         if c["cell_type"] == "markdown" and (m := re.search(r"^# (.+)$", c["source"], re.M))
     )
     return f"{path.stem.split('_')[0]} · {heading}"
+
+
+def part(path: Path) -> str:
+    "The part of the book that a chapter belongs to, as a key of `PARTS`."
+    number = int(path.stem[:2])
+    return "0" if number < 20 else "6" if number >= 60 else path.stem[0]
 
 
 def launchers(name: str) -> tuple[str, str]:
@@ -222,10 +229,13 @@ def fold_answers(text: str, chapter: str, answers: dict[tuple[str, str], str]) -
 
 def page(path: Path, answers: dict) -> list[dict]:
     "The cells of a chapter as the site shows them."
-    name, cells, titled = path.stem, [], False
+    name, cells, titled, details = path.stem, [], False, False
     for cell in read(path):
         directives, text = source(cell)
-        if "hide" in directives:
+        details = details or text.startswith(DETAILS)
+        if details and cell["cell_type"] == "code" and "hide" not in directives:
+            raise SystemExit(f"{name}: after '{DETAILS}', expected #| hide, found {text[:60]!r}")
+        if details or "hide" in directives:
             continue
         if cell["cell_type"] == "markdown":
             text = fold_answers(links(text), name.split("_")[0], answers)
@@ -397,14 +407,10 @@ def write_pages() -> None:
         )
         (PAGES / file.lower()).write_text(text, encoding="utf-8")
     front = [c for c in page(NOTEBOOKS / "index.ipynb", {})]
-    numbered = [p for p in chapters()]
     tables = [
-        contents(caption, [f"{title(p)} <{p.stem}>" for p in numbered if p.stem[0] == digit])
-        for digit, caption in PARTS.items()
-        if any(p.stem[0] == digit for p in numbered)
+        contents(caption, [f"{title(p)} <{p.stem}>" for p in chapters() if part(p) == key])
+        for key, caption in PARTS.items()
     ]
-    if others := [p for p in numbered if p.stem[0] not in PARTS]:
-        tables.append(contents("More", [p.stem for p in others]))
     tables.append(
         contents(
             "Reference",

@@ -29,7 +29,7 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
 from ..checkpoint import Checkpoint, read_header
-from ..config import CheckpointError, Config, embedded_model, kv_cache_bytes
+from ..config import CheckpointError, Config, bundled_model, kv_cache_bytes
 from ..core import Llama
 from ..files import read_json
 from ..formats.vocabularies import LIMIT as VOCABULARY_LIMIT, from_json
@@ -321,7 +321,7 @@ def byte_explorer(
 ) -> Panel:
     """Pick a byte of a header; flip the sign of vocab_size.
     Raises `CheckpointError`, or `ValueError` for another version."""
-    path = path.path if isinstance(path, Llama) else path or embedded_model()
+    path = path.path if isinstance(path, Llama) else path or bundled_model()
     need(
         not os.path.isdir(path),
         str(path),
