@@ -44,7 +44,7 @@ def _plain(ax) -> None:
 
 # %% ../../nbs/50_plots.ipynb #50d00002
 # part → left, bottom, width, height, its name on the map
-MAP = {
+MAP: dict[str, tuple[float, float, float, float, str]] = {
     "tokenizer": (0, 3.6, 8.5, 2.2, "tokenizer"),
     "embedding": (11.7, 3.6, 9.5, 2.2, "embedding"),
     "block": (25.6, 0.7, 24, 8.4, ""),
@@ -63,7 +63,7 @@ MAP_PARTS = (*MAP, "norm", "loop")
 _DARK, _PALE, _LINE, _INK = "#1F4E79", "#E9EFF5", "#7F8FA0", "#26323F"
 
 
-def _map_box(ax, box: tuple, name: str, lit: bool) -> None:
+def _map_box(ax, box: tuple[float, float, float, float], name: str, lit: bool) -> None:
     x, y, w, h = box
     color = _DARK if lit else _PALE if name else "#FFFFFF"
     ax.add_patch(plt.Rectangle((x, y), w, h, facecolor=color, edgecolor=_LINE, lw=0.8))
@@ -102,10 +102,10 @@ def model_map(
     for part in lit:
         need(part in MAP_PARTS, "part", f"one of {', '.join(MAP_PARTS)}", part)
     fig, ax = _figure(7.9, 3.4, axis=False)
-    for part, (*box, name) in MAP.items():
-        _map_box(ax, box, name, part in lit)
-    for box in NORMS:
-        _map_box(ax, box, "norm", "norm" in lit)
+    for part, (x, y, wide, high, name) in MAP.items():
+        _map_box(ax, (x, y, wide, high), name, part in lit)
+    for place in NORMS:
+        _map_box(ax, place, "norm", "norm" in lit)
     _map_arrows(ax, "loop" in lit)
     ink = "white" if "block" in lit else _INK
     ax.text(37.6, 8.2, "block, 5 times", ha="center", color=ink, size=9)
