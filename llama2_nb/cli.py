@@ -59,8 +59,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Run Llama 2 models, llama2.c's files included. "
-        "Without --model, a small one that comes along tells stories."
+        "Run Llama 2 models, including llama2.c's files. "
+        "Without --model, the bundled model tells a story."
     ),
     epilog='For example: llama2-nb generate "Once upon a time"',
 )
@@ -93,15 +93,17 @@ TemperatureOption = Annotated[
         "--temperature",
         "-t",
         help=(
-            "0: always the most probable token; 1: as the model says; from 2 up most models write"
-            " nonsense."
+            "0: always the most probable token; 1: the model's own probabilities. Most models write"
+            " nonsense from 2 up."
         ),
     ),
 ]
 TopPOption = Annotated[
     float,
     typer.Option(
-        "--top-p", "-p", help="Choose among the tokens that make up this share; 0 or 1: all."
+        "--top-p",
+        "-p",
+        help="Sample from the most probable tokens up to this sum; 0 or 1: from all.",
     ),
 ]
 SeedOption = Annotated[
@@ -109,7 +111,7 @@ SeedOption = Annotated[
     typer.Option(
         "--seed",
         "-s",
-        help="The same seed tells the same story. Default, and 0 as in llama2.c: from the time.",
+        help="The same seed gives the same text. Default, and for 0 as in llama2.c: the time.",
     ),
 ]
 ProcessorsOption = Annotated[
@@ -118,17 +120,15 @@ ProcessorsOption = Annotated[
         "--processor",
         metavar="NAME=VALUE",
         help=(
-            "Let a processor change the logits before each choice; may be given several times."
-            f" There is: {', '.join(PROCESSORS)}."
+            "Change the logits before each choice; may be repeated."
+            f" Available: {', '.join(PROCESSORS)}."
         ),
     ),
 ]
-BackendOption = Annotated[
-    str, typer.Option("--backend", help="What computes: auto, numba or numpy.")
-]
+BackendOption = Annotated[str, typer.Option("--backend", help="auto, numba or numpy.")]
 ThreadsOption = Annotated[
     Optional[int],
-    typer.Option("--threads", help="Of Numba, which then computes; default: by the model's size."),
+    typer.Option("--threads", help="Number of threads; selects Numba. Default: by model size."),
 ]
 PositionsOption = Annotated[
     Optional[int],
@@ -136,8 +136,8 @@ PositionsOption = Annotated[
         "--positions",
         min=1,
         help=(
-            "The context length that the model gets, at most. Default: its own, of a folder 8192 at"
-            " most."
+            "Maximum context length. Default: the model's own (at most 8192 for a Hugging Face"
+            " folder)."
         ),
     ),
 ]
@@ -154,7 +154,7 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="IN",
-        help="A checkpoint file, a folder of Hugging Face or Meta, or a known name.",
+        help="A checkpoint file, a Hugging Face or Meta folder, or a known name.",
     ),
 ]
 GroupSizeOption = Annotated[
@@ -163,7 +163,7 @@ GroupSizeOption = Annotated[
         "--group-size",
         min=1,
         help=(
-            "So many int8 weights share a scale; fewer, if it doesn't divide every row."
+            "Number of int8 weights that share a scale; reduced if it doesn't divide every row."
             " Default: 64."
         ),
         show_default=False,
@@ -221,7 +221,7 @@ def _need(possible: bool, expected: str, found: str) -> None:
 
 
 def _backend(backend: str, threads: Optional[int]) -> str:
-    "Threads are Numba's: whoever asks for some, asks for Numba."
+    "Threads are Numba's, so a number of threads selects Numba."
     _need(threads is None or backend != "numpy", "--threads with Numba", "--backend numpy")
     return "numba" if threads is not None and backend == "auto" else backend
 
@@ -270,19 +270,20 @@ def generate(
     prompt: Annotated[
         Optional[str],
         typer.Argument(
-            help="How the text begins; '-' reads it from standard input, without its last line end."
+            help="Beginning of the text; '-' reads it from standard input, without a final newline."
         ),
     ] = None,
     prompt_option: Annotated[
-        Optional[str], typer.Option("--prompt", "-i", help="The same, with llama2.c's letter.")
+        Optional[str],
+        typer.Option("--prompt", "-i", help="The prompt as an option, as in llama2.c."),
     ] = None,
     steps: Annotated[
         Optional[int],
         typer.Option(
             "--steps",
             "-n",
-            help="Positions in all, the prompt included; 0: as many as the model has. "
-            "Default: 256; of the bundled model, all 512.",
+            help="Maximum length in tokens, including the prompt; 0: the model's context length. "
+            "Default: 256; 512 for the bundled model.",
         ),
     ] = None,
     temperature: TemperatureOption = 1.0,
@@ -300,7 +301,7 @@ def generate(
             "--count",
             min=1,
             max=10**6,
-            help="So many texts, side by side; each has the seed after that of the one before.",
+            help="Number of texts, generated as a batch; the seed grows by 1 from text to text.",
         ),
     ] = 1,
     prompts: Annotated[
@@ -308,21 +309,21 @@ def generate(
         typer.Option(
             "--prompts",
             help=(
-                "A file with a prompt in each line (.jsonl: as JSON), to be told side by side; '-':"
+                "A file with one prompt per line (.jsonl: as JSON), generated as a batch; '-':"
                 " standard input."
             ),
         ),
     ] = None,
     progress: Annotated[
-        bool, typer.Option("--progress", help="With several texts, show how many are complete.")
+        bool, typer.Option("--progress", help="With several texts, show a progress bar.")
     ] = False,
     out: Annotated[
         Optional[str],
         typer.Option(
             "--out",
             help=(
-                "A JSONL file for the texts, which processes side by side write; if it is there,"
-                " what it lacks is added."
+                "Write the texts to this JSONL file, with several processes; an existing file is"
+                " continued."
             ),
         ),
     ] = None,
@@ -331,7 +332,7 @@ def generate(
         typer.Option(
             "--workers",
             min=1,
-            help="With --out, so many processes on this machine. Default: one for each core.",
+            help="With --out, number of processes on this machine. Default: one per core.",
         ),
     ] = None,
     scheduler: Annotated[
@@ -339,16 +340,14 @@ def generate(
         typer.Option(
             "--scheduler",
             help=(
-                "With --out, the address or the scheduler file of a Dask cluster that you trust:"
-                " whoever can reach it runs code as you there, and it can run code here."
+                "With --out, address or scheduler file of a Dask cluster that you trust: all who"
+                " can reach it can run code as you there, and it can run code here."
             ),
         ),
     ] = None,
     batch_size: Annotated[
         Optional[int],
-        typer.Option(
-            "--batch-size", min=1, help="With --out, so many texts make a task. Default: 64."
-        ),
+        typer.Option("--batch-size", min=1, help="With --out, texts per task. Default: 64."),
     ] = None,
 ) -> None:
     "Write a text, or many."
@@ -498,18 +497,19 @@ def _generate_into(out: str, texts: list[str], progress: bool, **options) -> Non
 @app.command(epilog='For example: llama2-nb chat -t 0.7 -i "Tell me a story about a brave rabbit."')
 def chat(
     message: Annotated[
-        Optional[str], typer.Option("--prompt", "-i", help="The first message. Default: ask.")
+        Optional[str],
+        typer.Option("--prompt", "-i", help="First message. Default: read it from the terminal."),
     ] = None,
     system: Annotated[
         Optional[str],
-        typer.Option("--system", "-y", help="What the assistant is told before the first message."),
+        typer.Option("--system", "-y", help="System message."),
     ] = None,
     steps: Annotated[
         int,
         typer.Option(
             "--steps",
             "-n",
-            help="Positions of the whole conversation; 0: as many as the model has.",
+            help="Maximum length of the conversation in tokens; 0: the model's context length.",
         ),
     ] = 0,
     temperature: TemperatureOption = 1.0,
@@ -531,7 +531,7 @@ def chat(
         ),
     ] = None,
     history: Annotated[
-        Optional[str], typer.Option(help="Go on from a conversation that /save wrote.")
+        Optional[str], typer.Option(help="Continue a conversation saved with /save.")
     ] = None,
 ) -> None:
     """Talk with a model, in its own format. /reset begins again, /save FILE writes down what
@@ -752,7 +752,7 @@ def inspect(
     check_values: Annotated[
         bool,
         typer.Option(
-            "--check-values", help="Read all weights and count those that are no numbers."
+            "--check-values", help="Read all weights and count those that are NaN or infinite."
         ),
     ] = False,
 ) -> None:
@@ -808,15 +808,15 @@ def tokenize(
     text: Annotated[
         str,
         typer.Argument(
-            help="What to cut; '-' reads it from standard input, without its last line end."
+            help="Text to tokenize; '-' reads it from standard input, without a final newline."
         ),
     ],
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
-    bos: Annotated[bool, typer.Option(help="Begin with BOS.")] = True,
-    eos: Annotated[bool, typer.Option(help="End with EOS.")] = False,
+    bos: Annotated[bool, typer.Option(help="Add BOS at the beginning.")] = True,
+    eos: Annotated[bool, typer.Option(help="Add EOS at the end.")] = False,
     ids_only: Annotated[
-        bool, typer.Option("--ids", help="Print the ids alone, in one line.")
+        bool, typer.Option("--ids", help="Print only the ids, on one line.")
     ] = False,
 ) -> None:
     "Show how a text is cut into tokens: a line for each, its id and its piece."
@@ -842,15 +842,20 @@ def tokenize(
 def bench(
     model: ModelArgument = None,
     shape: Annotated[
-        Optional[str], typer.Option(help="A random model instead: 260K, 15M, 42M or 110M.")
+        Optional[str],
+        typer.Option(help="Use a random model of this size instead: 260K, 15M, 42M or 110M."),
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise the random model first.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantize the random model to int8 first.")
+    ] = False,
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Medians of so many rounds.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of rounds; medians are reported.")
+    ] = 5,
     steps: Annotated[int, typer.Option("--steps", "-n", min=1, help="Tokens to generate.")] = 200,
     prompt: Annotated[
-        int, typer.Option("--prompt-tokens", min=1, help="Tokens of a prompt.")
+        int, typer.Option("--prompt-tokens", min=1, help="Length of the prompt in tokens.")
     ] = 200,
     peer: Annotated[
         Optional[list[str]],
@@ -919,9 +924,7 @@ def _print_figures(figures: dict) -> None:
 @app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")
 def quantize(
     model: SourceArgument,
-    target: Annotated[
-        str, typer.Argument(metavar="OUT", help="The file to write: int8, version 2.")
-    ],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="File to write (int8, version 2).")],
     group_size: GroupSizeOption = 64,
 ) -> None:
     "Write a checkpoint with weights of one byte, and say how far off they are."
@@ -985,43 +988,46 @@ def train(
         typer.Option(
             "--out",
             "-o",
-            help="A new or empty folder for all that is made; a training begun there goes on.",
+            help="Output folder, new or empty; a training that was begun there is continued.",
         ),
     ],
     data: Annotated[
-        str, typer.Option("--data", help="A text file, or tales: stories without end.")
+        str, typer.Option("--data", help="A text file, or tales: generated stories.")
     ] = "tales",
     tokenizer: Annotated[
         Optional[str],
-        typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: learn one first."),
+        typer.Option("--tokenizer", "-z", help="A tokenizer.bin. Default: train one first."),
     ] = None,
     start: Annotated[
         Optional[str],
-        typer.Option(help="A llama2.c file to begin with: its weights, shape and vocabulary."),
+        typer.Option(help="Start from this llama2.c file: its weights, shape and vocabulary."),
     ] = None,
-    steps: _number(int, "Steps in all.", "--steps", "-n") = 10_000,
-    seed: _number(int, "Of the first weights and of the data.", "--seed", "-s") = 1,
+    steps: _number(int, "Number of training steps.", "--steps", "-n") = 10_000,
+    seed: _number(int, "Seed of the initial weights and of the data.", "--seed", "-s") = 1,
     dim: _number(int, "Width of the model.") = 128,
     hidden_dim: _number(int, "Width of its feed-forward networks.") = 320,
-    layers: _number(int, "Blocks.") = 5,
-    heads: _number(int, "Heads of a block.") = 8,
-    kv_heads: _number(int, "Heads that keep keys and values.") = 4,
-    vocab_size: _number(int, "Tokens to learn.") = 896,
-    length: _number(int, "Tokens of a row; the most positions that the model will know.") = 512,
-    batch: _number(int, "Rows of a step.") = 8,
-    micro: _number(int, "Rows that go through the model together.") = 2,
-    lr: _number(float, "The peak of the learning rate.") = 3e-3,
-    warmup: _number(int, "Steps up to the peak.") = 200,
+    layers: _number(int, "Number of blocks.") = 5,
+    heads: _number(int, "Query heads per block.") = 8,
+    kv_heads: _number(int, "Key/value heads per block.") = 4,
+    vocab_size: _number(int, "Vocabulary size.") = 896,
+    length: _number(int, "Tokens per row, which becomes the context length.") = 512,
+    batch: _number(int, "Rows per step.") = 8,
+    micro: _number(int, "Rows per forward and backward pass.") = 2,
+    lr: _number(float, "Peak learning rate.") = 3e-3,
+    warmup: _number(int, "Warm-up steps.") = 200,
     decay: _number(float, "Weight decay.") = 0.1,
-    clip: _number(float, "The longest gradient that is followed.") = 1.0,
-    save_every: _number(int, "Steps from one saved state to the next.") = 100,
-    check_every: _number(int, "Steps from one look at the held-out rows to the next.") = 250,
+    clip: _number(float, "Gradient clipping norm.") = 1.0,
+    save_every: _number(int, "Save every this many steps.") = 100,
+    check_every: _number(int, "Evaluate on held-out rows every this many steps.") = 250,
     threads: Annotated[
         Optional[int],
-        typer.Option("--threads", help="Default: one for each core; the result is the same."),
+        typer.Option(
+            "--threads",
+            help="Number of threads; it doesn't change the result. Default: one per core.",
+        ),
     ] = None,
 ) -> None:
-    "Train a model from nothing, or go on with a training. Ctrl-C saves."
+    "Train a model from scratch, or continue a training. Ctrl-C saves."
     from llama2_nb.training.train import train as run  # chapter 22
 
     # a model that it starts from has its sizes already: those that were asked for must agree
@@ -1063,18 +1069,20 @@ def convert(
         str,
         typer.Argument(
             metavar="OUT",
-            help="A name with .bin: a llama2.c file; any other: a Hugging Face folder.",
+            help="Target: a llama2.c file if it ends in .bin, otherwise a Hugging Face folder.",
         ),
     ],
     version: Annotated[
         Optional[int],
         typer.Option(
-            min=0, max=2, help="Of the file: 0 for run.c (the default), 1, or 2, int8, for runq.c."
+            min=0, max=2, help="File version: 0 for run.c (default), 1, or 2 (int8, for runq.c)."
         ),
     ] = None,
     dtype: Annotated[
         Optional[str],
-        typer.Option(help="Of the folder: float32, float16 or bfloat16. Default: as in IN."),
+        typer.Option(
+            help="Data type of the folder: float32, float16 or bfloat16. Default: as in IN."
+        ),
     ] = None,
     group_size: GroupSizeOption = None,
     positions: PositionsOption = None,
@@ -1107,7 +1115,7 @@ def download(
         ),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would need; download nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be downloaded, without downloading.")
     ] = False,
 ) -> None:
     "Fetch a model from the Hugging Face hub, and check that it arrived as it is there."
@@ -1169,7 +1177,7 @@ def _explain(e: BaseException) -> int:  # the exit status
         return 130
     if isinstance(e, OSError):
         _drop(sys.stdout)
-    if isinstance(e, BrokenPipeError):  # whoever closed the pipe has read enough
+    if isinstance(e, BrokenPipeError):  # the reader closed the pipe and has read enough
         return 1
     if hasattr(e, "format_message"):  # of click, or of the copy that newer versions of typer carry
         message = e.format_message()

@@ -136,7 +136,7 @@ def drive(page: Page, shoot) -> None:
     p.get_by_role("checkbox").check()
     for _ in range(20):
         slider(p, "position of q").press("ArrowRight")
-    expect(p).to_contain_text("q turned by 27")
+    expect(p).to_contain_text("q rotated by 27")
     expect(p).to_contain_text("k by 24")
     assert abs(float(dot) - float(re.search(r"q · k = (\S+)", p.inner_text())[1])) < 2e-4
     shoot(p, "3-rope")

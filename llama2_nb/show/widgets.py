@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Model', 'PAUSE', 'TEXT_LIMIT', 'LILY', 'LINES', 'QUESTION', 'SHAPES', 'open_llama', 'prompt_ids', 'token_labels',
            'Worker', 'Panel', 'header_view', 'byte_explorer', 'merge_states', 'merges_view', 'vocabulary_and_merges',
-           'tokens_view', 'tokenizer_explorer', 'turned_dot', 'rope_view', 'rope_explorer', 'head_scores',
+           'tokens_view', 'tokenizer_explorer', 'rotated_dot', 'rope_view', 'rope_explorer', 'head_scores',
            'attention_table', 'attention_view', 'attention_explorer', 'draw_token', 'sampling_view',
            'sampling_explorer', 'Story', 'story_view', 'story_stepper', 'chat_view', 'chat_box', 'cache_view',
            'memory_view', 'cache_explorer']
@@ -487,17 +487,17 @@ def tokenizer_explorer(
     return Panel("tokenizer explorer", controls, view, lambda: plots.token_boxes(*opening))
 
 # %% ../../nbs/51_widgets.ipynb #8b536640
-def turned_dot(
+def rotated_dot(
     q: np.ndarray,
-    k: np.ndarray,  # (2,) one pair of a query and of a key, not turned yet
+    k: np.ndarray,  # (2,) one pair of a query and of a key, not yet rotated
     m: int,
     n: int,  # their positions
     frequency: float,  # radians per position
-) -> tuple[np.ndarray, float]:  # (2, 2) both turned, and their dot product
+) -> tuple[np.ndarray, float]:  # (2, 2) both rotated, and their dot product
     "Turn a pair of a query and of a key, each to its position."
     cos, sin = rope_cos_sin(np.array([m, n]), np.array([frequency], np.float32))
-    turned = rotate(np.stack([q, k])[:, None].astype(np.float32), cos, sin)[:, 0]
-    return turned, float(turned[0] @ turned[1])
+    rotated = rotate(np.stack([q, k])[:, None].astype(np.float32), cos, sin)[:, 0]
+    return rotated, float(rotated[0] @ rotated[1])
 
 
 def rope_view(
@@ -517,15 +517,15 @@ def rope_view(
             f' fill="{color}"/><text x="{x + 6:.1f}" y="{y - 4:.1f}" fill="{color}">{name}</text>'
         )
 
-    turned, dot = turned_dot(q, k, m, n, frequency)
+    rotated, dot = rotated_dot(q, k, m, n, frequency)
     arrows = (
         arrow(q, "#c6d3e3", 2)
         + arrow(k, "#f8cbd2", 2)
-        + arrow(turned[0], plots.SERIES[0], 4, "q")
-        + arrow(turned[1], plots.SERIES[1], 4, "k")
+        + arrow(rotated[0], plots.SERIES[0], 4, "q")
+        + arrow(rotated[1], plots.SERIES[1], 4, "k")
     )
     curve = " ".join(
-        f"{164 + 2.4 * gap:.1f},{60 - 45 * turned_dot(q, k, gap + 64, 64, frequency)[1]:.1f}"
+        f"{164 + 2.4 * gap:.1f},{60 - 45 * rotated_dot(q, k, gap + 64, 64, frequency)[1]:.1f}"
         for gap in range(-64, 65)
     )
     x = 164 + 2.4 * max(-64, min(64, m - n))
@@ -542,7 +542,7 @@ def rope_view(
             f'<circle cx="100" cy="100" r="80" fill="none" stroke="#ddd"/>{arrows}',
         )
         + _svg(330, 130, "dot product over distance", over)
-        + f"<p>q turned by {m} · {frequency:.4g} = {m * frequency:.2f} rad, k by {n} ·"
+        + f"<p>q rotated by {m} · {frequency:.4g} = {m * frequency:.2f} rad, k by {n} ·"
         f" {frequency:.4g} = {n * frequency:.2f} rad; distance {m - n}; <b>q · k ="
         f" {dot:.4f}</b></p>"
     )
@@ -584,7 +584,7 @@ def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
     _observe(follow, controls["m"], controls["n"])
     view = _bind(lambda m, n, frequency, keep: rope_view(q, k, m, n, frequency), **controls)
     at = controls["m"].value, controls["n"].value
-    turned, _ = turned_dot(q, k, *at, controls["frequency"].value)
+    rotated, _ = rotated_dot(q, k, *at, controls["frequency"].value)
     return Panel(
         "RoPE explorer",
         controls,
@@ -592,15 +592,15 @@ def rope_explorer(model: Model | int = 16, seq_len: int = 256) -> Panel:
         lambda: plots.rope_arrows(
             [
                 ("as they were", [(*q, "q"), (*k, "k")]),
-                (f"turned to {at[0]} and {at[1]}", [(*turned[0], "q"), (*turned[1], "k")]),
+                (f"rotated to {at[0]} and {at[1]}", [(*rotated[0], "q"), (*rotated[1], "k")]),
             ]
         ),
     )
 
 # %% ../../nbs/51_widgets.ipynb #7c0f2f5e
 def head_scores(
-    q: np.ndarray,  # (T, n_heads, head_size) turned queries of a layer
-    k: np.ndarray,  # (T, n_kv_heads, head_size) turned keys
+    q: np.ndarray,  # (T, n_heads, head_size) rotated queries of a layer
+    k: np.ndarray,  # (T, n_kv_heads, head_size) rotated keys
     head: int,
 ) -> np.ndarray:  # (T, T) scaled scores, those of the future too
     "How well each query of a head fits each key."
@@ -845,7 +845,7 @@ class Story:
         self.llama, self.sampler, self.cache = llama, sampler, llama.model.new_cache()
         p = softmax(llama.model.forward(ids, self.cache))  # (T, vocab_size)
         bits = [0.0, *-np.log2(np.maximum(p[range(len(ids) - 1), ids[1:]], 1e-30))]
-        # (id, bits of surprise)
+        # (id, surprisal in bits)
         self.texts, self.current, self.cursor = [list(zip(ids, bits))], 0, len(ids)
         self._fed = ids  # what the cache holds
 
@@ -894,13 +894,13 @@ LINES = "\n\t"  # control characters that belong to a text
 
 def story_view(
     pieces: list[str],  # texts of the tokens
-    bits: Sequence[float],  # surprise of each
+    bits: Sequence[float],  # surprisal of each
     cursor: int,  # those behind it are pale
 ) -> str:  # HTML
-    "A text coloured by surprise, with a mark where the next token will stand."
+    "A text coloured by surprisal, with a mark where the next token will stand."
     spans = [
         f'<span title="{b:.1f} bits"'
-        f' style="background:{_shade(plots.SURPRISE, min(1, b / 8) * 0.75)};'
+        f' style="background:{_shade(plots.SURPRISAL, min(1, b / 8) * 0.75)};'
         f'opacity:{1 if i < cursor else 0.35}">{_text(piece, keep=LINES)}</span>'
         for i, (piece, b) in enumerate(zip(pieces, bits))
     ]
