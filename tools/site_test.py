@@ -5,8 +5,8 @@ Usage: python tools/site_test.py [--site FOLDER] [--chromium PATH] [--screenshot
 The site (tools/make_site.py) is served on loopback only. What fails: a link inside the site that
 doesn't answer or leads to no place on its page, a page that no link leads to, an error in the
 console, a request to another machine, a serious fault that axe finds, a page wider than a phone,
-TeX that isn't set, a hidden cell that shows, an exercise without its answer. Needs the extras
-`docs` and `browser`, and a Chromium.
+TeX that isn't set, code that scrolls sideways at 1440 pixels, a hidden cell that shows, an exercise
+without its answer. Needs the extras `docs` and `browser`, and a Chromium.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from settings import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT, DARK, PHONE = "light", "dark", "phone"
-DESK, POCKET = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
+DESK, POCKET = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
 TALLEST = 6000  # pixels of a page in a picture
 WALKERS = 2
 # what Colab's, Binder's and GitHub's own pages hold is theirs
@@ -164,6 +164,10 @@ def faults(page, rules: list[str] | None = None) -> list[str]:
     ]
 
 
+# code whose lines are wider than its box, at the width of a desk
+SIDEWAYS = """() => [...document.querySelectorAll(".cell_input pre")]
+  .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.innerText.slice(0, 60))"""
+
 # code is thousands of coloured words, but few colours: one word of each kind is enough for axe, and
 # ten times as fast
 ONE_OF_EACH = """() => {
@@ -220,6 +224,7 @@ def visit(browser, base: str, name: str, shots: Path | None) -> list[str]:
         problems.append(f"{width} pixels wide on a phone of {POCKET['width']}")
     show(DARK, "dark", DESK)
     show(LIGHT, "light", DESK)
+    problems += [f"code scrolls sideways: {text!r}" for text in page.evaluate(SIDEWAYS)]
     page.evaluate(ONE_OF_EACH)
     problems += faults(page)
     page.emulate_media(color_scheme="dark")
@@ -283,6 +288,11 @@ def controls(browser) -> list[str]:
             "axe, color-contrast",
         ),
         "wide": ('<div style="width: 2000px">wide</div>', "pixels wide"),
+        "sideways": (
+            '<div class="cell_input"><pre tabindex="0" style="overflow-x: auto">'
+            f"{'wide ' * 400}</pre></div>",
+            "code scrolls sideways",
+        ),
         "math": ('<p class="math">x</p>', "formulas"),
         "alone": ("", "no link leads here"),
         "good": ('<a href="index.html">back</a>', None),
