@@ -56,7 +56,7 @@ setup(
     url=cfg["git_url"],
     keywords=words("keywords"),
     packages=find_packages(include=[cfg["lib_path"], f"{cfg['lib_path']}.*"]),
-    package_data={cfg["lib_path"]: ["models/*", "py.typed"]},
+    package_data={cfg["lib_path"]: ["models/*", "show/browser/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     # where Voilà looks for templates: a page that asks nothing of the network

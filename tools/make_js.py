@@ -1,0 +1,37 @@
+"""Make llama2_nb/show/browser/llama.js from the blocks of JavaScript in nbs/53_browser.ipynb.
+
+Usage: python tools/make_js.py [--check]
+--check writes nothing and exits with 1 if the file is not what the chapter says.
+"""
+
+import json
+import re
+import sys
+
+from settings import NOTEBOOKS, ROOT
+
+FILE = ROOT / "llama2_nb/show/browser/llama.js"
+
+
+def javascript() -> str:
+    "The blocks of JavaScript of the chapter, one after the other."
+    cells = json.loads((NOTEBOOKS / "53_browser.ipynb").read_text(encoding="utf-8"))["cells"]
+    prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    blocks = re.findall(r"^```js\n(.*?)\n```$", "\n\n".join(prose), re.S | re.M)
+    return "\n\n".join(blocks) + "\n"
+
+
+def main() -> int:
+    text = javascript()
+    if "--check" in sys.argv[1:]:
+        if not FILE.exists() or FILE.read_text(encoding="utf-8") != text:
+            print(f"{FILE.relative_to(ROOT)}: not what 53_browser says; run tools/make_js.py")
+            return 1
+        return 0
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
