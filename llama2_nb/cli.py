@@ -26,7 +26,7 @@ from typing import Annotated, Iterator, Optional
 import typer
 
 from . import __version__
-from .chat import Chat
+from .conversation import Conversation
 from .checkpoint import Header, Weights
 from llama2_nb.config import (
     CheckpointError,
@@ -619,7 +619,7 @@ def _reason(e: BaseException) -> str:
 class _Conversation:
     "A chat at the command line, which loses nothing that was said without a word."
 
-    def __init__(self, talk: Chat):
+    def __init__(self, talk: Conversation):
         self.talk, self.known = talk, [*talk.messages]
 
     def run(self, message: Optional[str]) -> None:  # the first one, or None: ask

@@ -26,7 +26,7 @@ from .tokenizer import BOS, Tokenizer
 from .transformer import Transformer
 
 if TYPE_CHECKING:
-    from llama2_nb.chat import Chat
+    from llama2_nb.conversation import Conversation
 
 # %% ../nbs/09_core.ipynb #ecacc02e
 STEPS = 256  # what llama2.c takes if nobody says a number
@@ -327,9 +327,9 @@ class Llama:
         processors: Iterable[Processor | str] = (),
         # a built-in one, or a file; None: the folder's, or llama2.c's frame
         template: str | None = None,
-        history: list[dict] | None = None,  # what `Chat.save` wrote
+        history: list[dict] | None = None,  # what `Conversation.save` wrote
         ids: list[int] | None = None,
-    ) -> "Chat":
+    ) -> "Conversation":
         "Begin a conversation (chapter 10). Raises `ValueError` for what can't be."
         params = SamplingParams(temperature, top_p, seed, processors)
         chat = registry.on_demand("Chat")

@@ -45,7 +45,7 @@ NAMES = {  # what a module takes from a higher layer
     "CheckpointError": "llama2_nb.config:CheckpointError",
     "download": "llama2_nb.hub:download",
     "cached_vocabulary": "llama2_nb.hub:vocabulary_of",
-    "Chat": "llama2_nb.chat:Chat",
+    "Chat": "llama2_nb.conversation:Conversation",
     "choose_template": "llama2_nb.formats.templates:choose_template",
     "later_header": "llama2_nb.formats.llama2c:parse_versioned",
     "explain_header": "llama2_nb.formats.llama2c:explain_header",
