@@ -1,9 +1,11 @@
-"""Compare the Llama in JavaScript with the one in Python, in a real browser.
+"""Compare the Llama in JavaScript with the one in Python, in a real browser, and use its page.
 
-Usage: python tools/explorer_test.py [--chromium PATH]
+Usage: python tools/explorer_test.py [--chromium PATH] [--screenshots FOLDER]
 A page on loopback loads show/browser/llama.js: logits of every golden model, int8 files, encodings,
 greedy texts and seeded stories must be Python's; damaged files must be refused by one sentence; and
-wrong versions of the file must fail the same checks. Needs the extra `browser`, and a Chromium.
+wrong versions of the file must fail the same checks. Then the live page is used as a visitor would,
+by mouse and by keyboard: it must be fast, small, without faults that axe finds, and ask no other
+machine for anything. Needs the extra `browser`, and a Chromium.
 """
 
 import argparse
@@ -12,15 +14,21 @@ import http.server
 import json
 import shutil
 import sys
+import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from browser_test import Witness
+from make_site import copy_explorer
+from playwright.sync_api import Page, expect, sync_playwright
 
 from llama2_nb.checkpoint import Checkpoint
 from llama2_nb.core import Llama
+from llama2_nb.storage.int8 import weight_only
 from llama2_nb.transformer import Transformer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +42,7 @@ SCRIPT = """async ({engine, task}) => {
   const {Transformer, Tokenizer, Sampler, BOS, CheckpointError} = await import(engine);
   const get = async path => (await (await fetch(path)).arrayBuffer());
   if (task.kind === "logits") {
-    const model = new Transformer(await get(task.model)), cache = model.newCache();
+    const model = new Transformer(await get(task.model), task.wide), cache = model.newCache();
     return task.tokens.map(t => [...model.forward(t, cache).logits]);
   }
   if (task.kind === "encode") {
@@ -114,8 +122,8 @@ class Engine:
         return self.page.evaluate(SCRIPT, {"engine": self.engine, "task": task})
 
 
-def differences(engine: Engine, suffix: str) -> dict[str, float]:
-    "Model → how far its logits are from Python's, relative to nothing."
+def differences(engine: Engine, suffix: str, wide: bool = False) -> dict[str, float]:
+    "Model → how far its logits are from Python's; `wide`: int8 weights, widened to float32."
     found = {}
     for name in MODELS:
         path = f"{FIXTURES}/{name}{suffix}.bin"
@@ -124,8 +132,11 @@ def differences(engine: Engine, suffix: str) -> dict[str, float]:
         if suffix:
             with Checkpoint.open(ROOT / path) as ckpt:
                 model = Transformer(ckpt)
+                if wide:
+                    model.weights = weight_only(model.weights)
                 logits = model.forward(tokens, model.new_cache())
-        theirs = engine.run(kind="logits", model=f"/{path}", tokens=tokens.tolist())
+        task = dict(model=f"/{path}", tokens=tokens.tolist(), wide=wide)
+        theirs = engine.run(kind="logits", **task)
         found[name] = float(np.abs(np.array(theirs) - logits).max())
     return found
 
@@ -148,6 +159,8 @@ def check_int8(engine: Engine) -> str:
     found = differences(engine, "_q80")
     border = found.pop("gqa")
     assert max(found.values()) < CLOSE and border < 0.2, (found, border)
+    wide = differences(engine, "_q80", wide=True)
+    assert max(wide.values()) < CLOSE, wide
     most = max(found.values())
     return f"{len(found)} models, at most {most:.1e}; one step on a border: {border:.2f}"
 
@@ -221,12 +234,179 @@ def check_controls(browser, base: str) -> list[str]:
     return passed
 
 
+PROMPT = "Once there was a boy named Ben. One day,"
+CARRIERS = ((4, 3), (4, 7))  # the heads that carry the name
+MOST_BYTES = 1_500_000  # of the page, its model included
+MODES = {  # how a page is seen: width, height, colours
+    "light": (1440, 1150, "light"),
+    "dark": (1440, 1150, "dark"),
+    "phone": (390, 844, "light"),
+}
+LONG_TASKS = """
+  window.long = [];
+  new PerformanceObserver(list => window.long.push(...list.getEntries().map(e => e.duration)))
+    .observe({type: "longtask", buffered: true});
+"""
+BUSY = """() => setTimeout(() => {
+  const end = performance.now() + 150;
+  while (performance.now() < end);
+})"""
+
+
+def story(page: Page) -> str:
+    "What is written, when the model is done."
+    expect(page.locator("#status")).to_contain_text("tokens a second", timeout=60_000)
+    return "".join(page.locator("#story .tok").all_text_contents()).removeprefix("start")
+
+
+def change(page: Page, act) -> str:
+    "The text after something that makes the model write anew."
+    page.evaluate("document.getElementById('status').textContent = ''")
+    act()
+    return story(page)
+
+
+def long_tasks(page: Page) -> list[int]:
+    "Milliseconds of each task that kept the page from answering for over 50."
+    page.wait_for_timeout(500)
+    return [round(ms) for ms in page.evaluate("window.long")]
+
+
+def check_page(page: Page, base: str, folder: Path) -> str:
+    "A visit: what is written, switched off, forked and linked."
+    llama = Llama.load(folder / "tales_q80.bin")
+    llama.model.weights = weight_only(llama.model.weights)  # as the page computes
+    weight = sum(file.stat().st_size for file in folder.iterdir())
+    assert weight <= MOST_BYTES, weight
+    page.add_init_script(LONG_TASKS)
+    start = time.perf_counter()
+    page.goto(base)
+    expect(page.locator("#story .tok[data-pos='1']")).to_be_visible(timeout=60_000)
+    first = time.perf_counter() - start
+    whole = story(page)
+    blocked = long_tasks(page)
+    assert max(blocked, default=0) <= 100, blocked
+    assert whole == llama.generate(PROMPT, temperature=0), whole
+    expect(page.locator("#head-says")).to_contain_text("100 % of its attention is on “␣Ben”")
+    expect(page.locator(".bar").first).to_contain_text("␣Ben")
+
+    def press_carriers() -> None:
+        for layer, head in CARRIERS:
+            page.evaluate("document.getElementById('status').textContent = ''")
+            page.locator(f"[data-layer='{layer}'][data-head='{head}']").press("Enter")
+
+    without = change(page, press_carriers)
+    assert without.startswith(PROMPT) and "Ben" not in without.removeprefix(PROMPT), without
+    expect(page.locator("#other-text")).to_contain_text("Once there was a boy named Ben")
+    linked = page.url
+    assert change(page, lambda: page.locator("#all-on").press("Enter")) == whole
+    page.goto("about:blank")
+    page.goto(linked)
+    assert story(page) == without
+    assert change(page, lambda: page.locator("#all-on").click()) == whole
+    forked = change(page, lambda: page.locator(".bar").nth(1).press("Enter"))
+    assert forked.startswith(f"{PROMPT} a "), forked
+    assert page.locator("#forks button").count() == 3  # without the carriers, whole, forked
+    assert change(page, lambda: page.locator("#forks button").nth(1).press("Enter")) == whole
+    page.locator("#story .tok.chosen").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#story .tok.chosen")).to_have_text(" day")
+    hot = change(page, lambda: page.locator("#temperature").press("ArrowRight"))
+    expect(page.locator("#temperature-value")).to_have_text("0.1")
+    assert hot == llama.generate(PROMPT, temperature=0.1, seed=1), hot
+    other = change(
+        page, lambda: (page.locator("#prompt").fill("The dog"), page.keyboard.press("Enter"))
+    )
+    assert other.startswith("The dog")
+    page.evaluate(BUSY)  # the control
+    assert max(long_tasks(page)) >= 140
+    return f"{weight / 1e6:.2f} MB, first token after {first:.2f} s, long tasks {blocked}"
+
+
+def check_tour(page: Page, base: str) -> str:
+    "The tour, by keyboard, and its end half way."
+    page.goto(base)
+    story(page)
+    page.locator("#tour").press("Enter")
+    for n in range(4):
+        page.keyboard.press("Enter")  # the focus is on Next
+        page.wait_for_timeout(100)
+    expect(page.locator("#caption-text")).to_contain_text("Now it is your turn")
+    assert "Ben" not in story(page).removeprefix(PROMPT)
+    page.keyboard.press("Enter")
+    expect(page.locator("#caption")).to_be_hidden()
+    page.locator("#tour").press("Enter")
+    page.locator("#caption-end").press("Enter")
+    expect(page.locator("#caption")).to_be_hidden()
+    return "five stations"
+
+
+def check_files(page: Page, base: str, folder: Path) -> str:
+    "A model from disk, and a damaged one."
+    page.goto(base)
+    story(page)
+    models = ROOT / "llama2_nb/models"
+    own = change(
+        page,
+        lambda: page.locator("#file").set_input_files(
+            [models / "tales.bin", models / "tok896.bin"]
+        ),
+    )
+    assert own == Llama.load().generate(PROMPT, temperature=0), own
+    cut = folder / "cut.bin"
+    cut.write_bytes((models / "tales.bin").read_bytes()[:-4])
+    page.locator("#file").set_input_files([cut, models / "tok896.bin"])
+    expect(page.locator("#status")).to_contain_text("file size: expected")
+    page.locator("#file").set_input_files([models / "tales.bin"])
+    expect(page.locator("#status")).to_contain_text("Choose two files")
+    return "one's own model, and two refusals"
+
+
+def check_look(browser, base: str, shots: Path | None) -> str:
+    "What axe finds, and how wide the page is, in light, dark and on a phone."
+    for mode, (width, height, scheme) in MODES.items():
+        size = {"width": width, "height": height}
+        page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+        page.goto(base)
+        story(page)
+        page.locator("#tour").click()
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious, [(mode, v["id"], v["nodes"][0]["html"][:200]) for v in serious]
+        page.locator("#caption-end").click()
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, (mode, wide)
+        if shots:
+            page.screenshot(path=shots / f"explorer-{mode}.png", full_page=True)
+        page.close()
+    return ", ".join(MODES)
+
+
+def visit(browser, shots: Path | None) -> None:
+    "The live page as a visitor sees it."
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "explorer"
+        copy_explorer(folder)
+        with served(folder) as base:
+            page = browser.new_page(viewport={"width": 1440, "height": 1150})
+            witness = Witness(page)
+            print(f"page: {check_page(page, base, folder)}", flush=True)
+            print(f"tour: {check_tour(page, base)}", flush=True)
+            print(f"files: {check_files(page, base, folder)}", flush=True)
+            page.close()
+            print(f"look: {check_look(browser, base, shots)}", flush=True)
+            assert not witness.seen, witness.seen
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = "chromium", "google-chrome", "chromium-browser"
     found = next((path for name in names if (path := shutil.which(name))), None)
     parser.add_argument("--chromium", default=found, help="the browser (default: on the PATH)")
+    parser.add_argument("--screenshots", type=Path, help="where to keep what was seen")
     options = parser.parse_args()
+    if options.screenshots:
+        options.screenshots.mkdir(parents=True, exist_ok=True)
     with served(ROOT) as base, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=options.chromium, args=["--no-sandbox"]
@@ -236,6 +416,7 @@ def main() -> int:
         for name, check in CHECKS.items():
             print(f"{name}: {check(Engine(page, base))}", flush=True)
         passed = check_controls(browser, base)
+        visit(browser, options.screenshots)
         browser.close()
     for what in passed:
         print(f"a control passed: {what}")

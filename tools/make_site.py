@@ -36,6 +36,7 @@ PARTS = {
     "6": "Back matter",
 }
 NEEDS_KERNEL = "run this cell to use it"  # what a widget is called where there is none (51_widgets)
+LIVE = "https://llama2-nb.github.io/llama2_nb/explorer/"  # the live page, seen from elsewhere
 DETAILS = "## Tests of details"  # of a chapter: all that follows is hidden on the site
 WIDE = 100  # characters: text output with longer lines is wrapped
 MATHJAX = [
@@ -97,6 +98,8 @@ def links(text: str) -> str:
             f"]({REPO}/blob/{BRANCH}/{(NOTEBOOKS / path).resolve().relative_to(ROOT).as_posix()})"
         )
 
+    live = rf"\[([^]]+)\]\({re.escape(LIVE)}\)"
+    text = re.sub(live, r'<a href="explorer/index.html">\1</a>', text)
     return re.sub(r"\]\(([^)\s]+)\)", target, text)
 
 
@@ -369,10 +372,23 @@ def copy_mathjax(to: Path) -> None:
         raise SystemExit("MathJax isn't where sphinx-mathjax-offline keeps it")
 
 
+def copy_explorer(to: Path) -> None:
+    """The live page with its model: int8 weights, so that it is there in a second. Nothing is
+    downloaded and nothing learned; the same files give the same bytes.
+    """
+    from llama2_nb.formats.llama2c import quantize_checkpoint
+
+    models = ROOT / "llama2_nb/models"
+    shutil.copytree(ROOT / "llama2_nb/show/browser", to)
+    shutil.copyfile(models / "tok896.bin", to / "tok896.bin")
+    quantize_checkpoint(models / "tales.bin", to / "tales_q80.bin")
+
+
 def write_pages() -> None:
     "The whole source of the site, made anew."
     shutil.rmtree(PAGES, ignore_errors=True)
     (PAGES / "api").mkdir(parents=True)
+    copy_explorer(PAGES / "_extra/explorer")
     copy_mathjax(PAGES / "_static/mathjax")
     pictures, modules = {}, {}
     answers = solutions(pictures)

@@ -219,6 +219,25 @@ function readRow(w, row, out) {
     out[i] = q[first + i] * scales[Math.floor((first + i) / group)];
 }
 
+/** A matrix in float32. @param {Matrix} w @returns {Matrix} */
+function widen(w) {
+  if (w.f) return w;
+  const f = new Float32Array(w.rows * w.columns);
+  for (let row = 0, n = w.columns; row < w.rows; row++)
+    readRow(w, row, f.subarray(row * n, (row + 1) * n));
+  return { rows: w.rows, columns: w.columns, f };
+}
+
+/** All matrices in float32. @param {Weights} w @returns {Weights} */
+function widenAll(w) {
+  const embedding = widen(w.embedding);
+  const shared = w.classifier === w.embedding;
+  const classifier = shared ? embedding : widen(w.classifier);
+  const stacks = { wq: w.wq, wk: w.wk, wv: w.wv, wo: w.wo, w1: w.w1, w2: w.w2, w3: w.w3 };
+  const wide = Object.entries(stacks).map(([name, stack]) => [name, stack.map(widen)]);
+  return { ...w, embedding, classifier, ...Object.fromEntries(wide) };
+}
+
 /** @param {Float32Array} x @param {Float32Array} weight @param {Float32Array} out */
 function rmsnorm(x, weight, out) {
   let sum = 0;
@@ -274,10 +293,14 @@ export class Cache {
  */
 
 export class Transformer {
-  /** @param {ArrayBuffer} file a checkpoint of version 0, 1 or 2 */
-  constructor(file) {
+  /**
+   * @param {ArrayBuffer} file a checkpoint of version 0, 1 or 2
+   * @param {boolean} [wide] whether int8 weights are widened to float32 at once
+   */
+  constructor(file, wide = false) {
     const c = this.config = readHeader(file);
-    this.weights = sliceWeights(file, c);
+    const weights = sliceWeights(file, c);
+    this.weights = wide ? widenAll(weights) : weights;
     const kvDim = c.headSize * c.nKvHeads, n = (/** @type {number} */ k) =>
       new Float32Array(k);
     this.buffers = {
