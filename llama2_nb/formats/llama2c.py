@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAGIC', 'VersionedHeader', 'make_header', 'check_plain', 'pack_header', 'check_group_size', 'parse_versioned',
-           'explain_order', 'explain_header', 'explain_size', 'explain_vocabulary', 'slice_int8', 'check_scales',
-           'rope_table_blocks', 'TensorError', 'finite', 'write_int8', 'write_weights', 'write_checkpoint',
-           'fit_group_size', 'check_target', 'open_floats', 'quantize_checkpoint', 'count_nonfinite']
+           'explain_order', 'explain_header', 'explain_size', 'count_entries', 'explain_vocabulary', 'slice_int8',
+           'check_scales', 'rope_table_blocks', 'TensorError', 'finite', 'write_int8', 'write_weights',
+           'write_checkpoint', 'fit_group_size', 'check_target', 'open_floats', 'quantize_checkpoint',
+           'count_nonfinite']
 
 # %% ../../nbs/39_llama2c.ipynb #48f00004
 import os
@@ -34,7 +35,8 @@ from ..matrix import blocks
 from ..registry import open_source
 from ..rope import rope_frequencies
 from ..storage.int8 import Int8, quantize
-from ..text import need
+from ..text import need, refuse
+from ..tokenizer import TokenizerError
 
 # %% ../../nbs/39_llama2c.ipynb #48f00007
 MAGIC = 0x616B3432  # "ak42" read as a big-endian word
@@ -186,8 +188,8 @@ def _has_no_scores(data: bytes) -> bool:
     return position == len(data) > 0
 
 
-def explain_vocabulary(data: bytes, error: str) -> str:
-    "What to say about a file that was refused as a tokenizer.bin."
+def _other_file(data: bytes) -> str:
+    "What to say about a file that isn't a tokenizer.bin at all; else nothing."
     if other := other_format(data[:256]):
         return f"file: expected a tokenizer.bin, found {other[0]}"
     with suppress(CheckpointError):
@@ -198,7 +200,44 @@ def explain_vocabulary(data: bytes, error: str) -> str:
             "file: expected scores, found a vocabulary of the oldest format, "
             "without them: export it again"
         )
-    return error
+    return ""
+
+# %% ../../nbs/39_llama2c.ipynb #39vocab02
+def count_entries(
+    data: bytes,  # a whole tokenizer.bin
+    vocab_size: int | None,  # tokens that there may be; None: any number
+) -> int:  # tokens that there are
+    "Check the entry of each token. Raises `TokenizerError` for the first that is wrong."
+    longest, position, id = struct.unpack_from("<I", data)[0], 4, 0
+    possible = 0 < longest <= len(data)
+    need(possible, "max_token_length", f"1 to {len(data)}", longest, TokenizerError)
+    while position < len(data):
+        token, end, left = f"token {id}", "the end of the file", len(data) - position
+        if id == vocab_size:
+            found = f"{left} bytes after the last one"
+            refuse("file", f"{vocab_size} tokens", found, TokenizerError)
+        need(left >= 8, token, "a score and a length", end, TokenizerError)
+        score, length = struct.unpack_from("<fI", data, position)
+        need(score == score, token, "a number as its score", "NaN", TokenizerError)
+        if not 0 < length <= longest:
+            expected = f"a length from 1 to max_token_length ({longest})"
+            refuse(token, expected, length, TokenizerError)
+        if left < 8 + length:
+            found = f"{left - 8} before {end}"
+            refuse(token, f"{length} bytes of text", found, TokenizerError)
+        position, id = position + 8 + length, id + 1
+    return id
+
+
+def explain_vocabulary(data: bytes, vocab_size: int | None) -> str:
+    "What to say about a tokenizer.bin that was refused."
+    if len(data) < 4:
+        return f"file: expected at least 4 bytes, found {len(data)}"
+    try:
+        count = count_entries(data, vocab_size)
+    except TokenizerError as e:
+        return _other_file(data) or str(e)
+    return f"file: expected {vocab_size} tokens, found {count}"
 
 # %% ../../nbs/39_llama2c.ipynb #48f00011
 def slice_int8(h: Header, data) -> Weights:  # data: all bytes of a version 2 file

@@ -213,7 +213,7 @@ def hexdump(
             ha="center",
             va="center",
             size=12,
-            color="white" if i // 4 % 7 not in (3, 4) else "black",
+            color="white" if i // 4 % 7 in (0, 2, 5) else "black",
         )
     for f, (name, value) in enumerate(zip(names, values)):
         ax.text(
@@ -291,7 +291,7 @@ def is_byte(label: str, id: int | str) -> bool:
 def token_boxes(
     tokens: list[str],  # labels
     ids: list[int],
-    width: float = 60,  # of a line, in characters
+    width: float = 52,  # of a line, in characters
 ):  # → figure
     "A text cut into tokens: boxes with their ids below; byte tokens are red."
     numbers: list[int | str] = [*ids]
@@ -305,7 +305,7 @@ def token_boxes(
             x, y = 0.0, y - 1
         places.append((x, y, w))
         x += w + 0.25
-    fig, ax = _figure(9, 0.5 * (1 - y) + 0.1, axis=False)
+    fig, ax = _figure(7.9, 0.5 * (1 - y) + 0.1, axis=False)
     for n, (token, id, (x, y, w)) in enumerate(zip(tokens, numbers, places)):
         ax.barh(y, w, left=x, height=0.86, color="#FFAABB" if is_byte(token, id) else SOFT[n % 3])
         ax.text(
@@ -317,7 +317,7 @@ def token_boxes(
             family="monospace",
             size=9.5,
         )
-        ax.text(x + w / 2, y - 0.28, id, ha="center", va="center", color="#444444", size=7)
+        ax.text(x + w / 2, y - 0.26, id, ha="center", va="center", color="#333333", size=9)
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.5, 0.5))
     return fig
 
@@ -330,7 +330,7 @@ def merge_ladder(
     """
     steps = [[plain(piece, 40) for piece in pieces] for pieces in steps]
     fig, ax = _figure(
-        min(9, 0.33 * sum(map(len, steps[0])) + 1), 0.34 * len(steps) + 0.1, axis=False
+        min(7.9, 0.33 * sum(map(len, steps[0])) + 1), 0.34 * len(steps) + 0.1, axis=False
     )
     for row, pieces in enumerate(steps):
         x = 0
