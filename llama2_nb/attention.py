@@ -11,7 +11,7 @@ import numpy as np
 from .config import Config
 from .ops import softmax
 
-# %% ../nbs/05_attention.ipynb #05c00026
+# %% ../nbs/05_attention.ipynb #05c00028
 def split_heads(
     x: np.ndarray,  # (T, heads * head_size)
     head_size: int,
@@ -26,7 +26,7 @@ def merge_heads(
     "The heads side by side again, as `wo` reads them."
     return x.reshape(len(x), -1)
 
-# %% ../nbs/05_attention.ipynb #05c0002f
+# %% ../nbs/05_attention.ipynb #05c00031
 def attention(
     q: np.ndarray,  # ([B,] T, n_heads, head_size) rotated queries
     # ([B,] n_kv_heads, S, head_size) rotated keys of positions 0 to S - 1
@@ -52,7 +52,7 @@ def attention(
     out = (weights @ v).reshape(*B, n_heads, T, head_size)
     return out.swapaxes(-3, -2), weights.reshape(*B, n_heads, T, S)
 
-# %% ../nbs/05_attention.ipynb #05c0003e
+# %% ../nbs/05_attention.ipynb #05c00040
 class CacheArrays:
     "Keys and values in every layer, of one sequence or of several."
 
@@ -76,7 +76,7 @@ class CacheArrays:
         self.v[0, layer, :, new] = v.swapaxes(0, 1)
         return self.k[0, layer, :, : new.stop], self.v[0, layer, :, : new.stop]
 
-# %% ../nbs/05_attention.ipynb #05c00040
+# %% ../nbs/05_attention.ipynb #05c00042
 class SequenceCache(CacheArrays):
     "The keys and values of one sequence, and how many of its positions are filled."
 
@@ -105,7 +105,7 @@ class SequenceCache(CacheArrays):
             raise ValueError(f"pos: expected 0 to {self.pos}, found {pos}")
         self.pos = pos
 
-# %% ../nbs/05_attention.ipynb #05c00042
+# %% ../nbs/05_attention.ipynb #05c00044
 def attend(
     q: np.ndarray,  # (T, n_heads, head_size) rotated queries
     k: np.ndarray,  # (T, n_kv_heads, head_size) rotated keys
@@ -123,7 +123,7 @@ def attend(
     heads, weights = attention(by_sequence, keys, values, positions.reshape(*B, -1))
     return heads.reshape(q.shape), weights
 
-# %% ../nbs/05_attention.ipynb #05c0004a
+# %% ../nbs/05_attention.ipynb #05c0004c
 class BatchCache(SequenceCache):
     "As `SequenceCache`, of one sequence or of several that are written together."
 
@@ -154,7 +154,7 @@ class BatchCache(SequenceCache):
         self.v[np.arange(B), layer, :, positions] = v
         return self.k[:B, layer, :, :end], self.v[:B, layer, :, :end]
 
-# %% ../nbs/05_attention.ipynb #05c0004c
+# %% ../nbs/05_attention.ipynb #05c0004e
 class KVCache(BatchCache):
     """Rotated keys, and values, of the positions so far, in every layer: of one
     sequence, or of several that are written together.
