@@ -202,7 +202,7 @@ def hexdump(
     values: list,  # what they say
 ):  # → figure
     "Bytes, coloured by the field that they belong to, with its name and value."
-    fig, ax = _figure(0.33 * len(data), 1.4, axis=False)
+    fig, ax = _figure(min(7.9, 0.33 * len(data)), 1.4, axis=False)
     for i, byte in enumerate(data):
         ax.bar(i + 0.5, 1, width=0.92, color=SERIES[i // 4 % len(SERIES)])
         ax.text(
@@ -233,7 +233,7 @@ def file_map(
     size: int,  # bytes of the file
 ):  # → figure
     "The tensors of a file, drawn to scale; the narrow ones are named above it."
-    fig, ax = _figure(9, 2.0)
+    fig, ax = _figure(7.9, 2.0)
     n_narrow = 0
     for i, (name, (start, n)) in enumerate(offsets.items()):
         ax.barh(0, n, left=start, color=SERIES[i % 7], edgecolor="white", linewidth=0.4)
@@ -245,7 +245,7 @@ def file_map(
                 ha="center",
                 va="center",
                 size=9,
-                color="white",
+                color="white" if i % 7 in (0, 2, 5) else "black",
             )
         else:
             y = 0.75 + 0.4 * (n_narrow % 4)
@@ -257,11 +257,12 @@ def file_map(
                 figure_text(name, 24),
                 ha="right" if start > size / 2 else "left",
                 va="center",
-                size=8,
+                size=9,
             )
     ax.set(xlim=(0, size), ylim=(-0.5, 2.2), yticks=[], xlabel="bytes from the start of the file")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     ax.spines[["top", "right", "left"]].set_visible(False)
+    fig.subplots_adjust(left=0.02, right=0.98)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #4443324a
