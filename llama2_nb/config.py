@@ -22,7 +22,7 @@ from .files import short
 from .text import need
 
 if TYPE_CHECKING:
-    from llama2_nb.rope import RopeScaling
+    from llama2_nb.formats.scaling import RopeScaling
 
 # %% ../nbs/01_config.ipynb #a7727a45
 def bundled_model() -> Path:  # path of the checkpoint that ships inside the package
