@@ -22,7 +22,7 @@ from .limits import check_memory, check_numbers, plain_number
 from .text import need
 
 if TYPE_CHECKING:
-    from llama2_nb.rope import RopeScaling
+    from llama2_nb.formats.scaling import RopeScaling
 
 # %% ../nbs/01_config.ipynb #01a00008
 def bundled_model() -> Path:  # path of the checkpoint that ships inside the package

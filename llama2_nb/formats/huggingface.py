@@ -36,7 +36,7 @@ from llama2_nb.files import (
     short,
 )
 from .llama2c import check_plain, fit_group_size, make_header, write_weights
-from ..rope import RopeScaling
+from .scaling import RopeScaling
 from ..storage.half import Half, halves_from_pairs, to_bfloat16, to_float32
 from ..text import need, refuse
 
