@@ -27,7 +27,7 @@ import numpy as np
 
 from .checkpoint import Checkpoint
 from .config import Config, count_parameters, tensor_shapes
-from .core import next_ids
+from .batch import next_ids
 from .formats.llama2c import write_checkpoint
 from .matrix import in_float32
 from .registry import find_vocabulary, open_model

@@ -8,7 +8,8 @@ __all__ = ['render_turn', 'Transcript', 'Assistant', 'Chat']
 # %% ../nbs/10_chat.ipynb #10c00010
 from collections.abc import Iterator
 
-from .core import Llama, choose, count_steps, decode_stream
+from .batch import choose
+from .core import Llama, count_steps, decode_stream
 from .sampling import Sampler, SamplingParams
 from .text import need
 from .tokenizer import EOS

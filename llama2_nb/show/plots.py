@@ -6,7 +6,7 @@
 __all__ = ['SCORES', 'WEIGHTS', 'MATRIX', 'PROBABILITY', 'SURPRISAL', 'SERIES', 'SOFT', 'MAP_PARTS', 'model_map', 'plain',
            'figure_text', 'label', 'hexdump', 'file_map', 'matrix', 'is_byte', 'token_boxes', 'merge_ladder',
            'rope_arrows', 'rope_bands', 'attention_heads', 'attention_steps', 'head_wiring', 'cache_filling',
-           'residual_stream', 'logit_lens', 'next_token_bars', 'surprise_text', 'roofline', 'terminal']
+           'residual_stream', 'logit_lens', 'next_token_bars', 'surprisal_text', 'roofline', 'terminal']
 
 # %% ../../nbs/50_plots.ipynb #319d17e1
 import re
@@ -573,7 +573,7 @@ def logit_lens(
 ):  # → figure
     """Candidates for the next token as a table:
     what the model would say if it stopped after each block, for instance."""
-    fig, ax = _figure(9, 0.42 * len(words) + 1)
+    fig, ax = _figure(7.9, 0.42 * len(words) + 1)
     ax.imshow(probabilities, cmap=PROBABILITY, vmin=0, vmax=1.3, aspect="auto", origin="lower")
     for row, line in enumerate(words):
         for column, word in enumerate(line):
@@ -584,6 +584,7 @@ def logit_lens(
                 ha="center",
                 va="center",
                 size=9 if len(tokens) < 10 else 8,
+                color="white" if probabilities[row][column] > 0.9 else "black",
             )
     ax.set_xticks(range(len(tokens)), _texts(tokens), size=10 if len(tokens) <= 10 else 8)
     ax.set_yticks(
@@ -630,7 +631,7 @@ def _shortened(tokens: list[str], most: int) -> list[str]:
     return kept
 
 
-def surprise_text(
+def surprisal_text(
     tokens: list[str],  # pieces of the text, with real spaces
     bits: np.ndarray,  # (n,) surprisal of each, −log2 p
     title: str = "",
