@@ -312,7 +312,10 @@ def module_page(chapter: Path, module: str) -> str:
             entries.append((node.name, "function", [], [where]))
         elif isinstance(node, ast.ClassDef):
             error = any(ast.unparse(base).endswith("Error") for base in node.bases)
+            # a class may grow in steps, by private bases: what they bring belongs to it
+            inherited = any(ast.unparse(base).startswith("_") for base in node.bases)
             shown = ["   :members:", "   :member-order: bysource"]
+            shown += ["   :inherited-members:"] * (inherited and not error)
             entries.append((node.name, "exception" if error else "class", shown, [where]))
         elif isinstance(node, ast.Assign) and assigned(node) == ["__all__"]:
             public = ast.literal_eval(node.value)

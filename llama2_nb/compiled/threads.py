@@ -42,7 +42,7 @@ def fetch_add(typingctx, cell, n):
 
 @intrinsic
 def fetch(typingctx, cell):
-    "cell[0] as it is in memory now, whoever wrote it."
+    "cell[0] as it is in memory now, whichever thread wrote it."
 
     def codegen(context, builder, sig, args):
         return builder.load_atomic(_data(context, builder, sig, args), "acquire", 8)

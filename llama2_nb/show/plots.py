@@ -6,7 +6,7 @@
 __all__ = ['SCORES', 'WEIGHTS', 'MATRIX', 'PROBABILITY', 'SURPRISAL', 'SERIES', 'SOFT', 'MAP_PARTS', 'model_map', 'plain',
            'figure_text', 'label', 'hexdump', 'file_map', 'matrix', 'is_byte', 'token_boxes', 'merge_ladder',
            'rope_arrows', 'rope_bands', 'attention_heads', 'attention_steps', 'head_wiring', 'cache_filling',
-           'residual_stream', 'logit_lens', 'next_token_bars', 'surprise_text', 'roofline', 'terminal']
+           'residual_stream', 'logit_lens', 'next_token_bars', 'surprisal_text', 'roofline', 'terminal']
 
 # %% ../../nbs/50_plots.ipynb #319d17e1
 import re
@@ -202,7 +202,7 @@ def hexdump(
     values: list,  # what they say
 ):  # → figure
     "Bytes, coloured by the field that they belong to, with its name and value."
-    fig, ax = _figure(0.33 * len(data), 1.4, axis=False)
+    fig, ax = _figure(min(7.9, 0.33 * len(data)), 1.4, axis=False)
     for i, byte in enumerate(data):
         ax.bar(i + 0.5, 1, width=0.92, color=SERIES[i // 4 % len(SERIES)])
         ax.text(
@@ -233,7 +233,7 @@ def file_map(
     size: int,  # bytes of the file
 ):  # → figure
     "The tensors of a file, drawn to scale; the narrow ones are named above it."
-    fig, ax = _figure(9, 2.0)
+    fig, ax = _figure(7.9, 2.0)
     n_narrow = 0
     for i, (name, (start, n)) in enumerate(offsets.items()):
         ax.barh(0, n, left=start, color=SERIES[i % 7], edgecolor="white", linewidth=0.4)
@@ -245,7 +245,7 @@ def file_map(
                 ha="center",
                 va="center",
                 size=9,
-                color="white",
+                color="white" if i % 7 in (0, 2, 5) else "black",
             )
         else:
             y = 0.75 + 0.4 * (n_narrow % 4)
@@ -257,11 +257,12 @@ def file_map(
                 figure_text(name, 24),
                 ha="right" if start > size / 2 else "left",
                 va="center",
-                size=8,
+                size=9,
             )
     ax.set(xlim=(0, size), ylim=(-0.5, 2.2), yticks=[], xlabel="bytes from the start of the file")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     ax.spines[["top", "right", "left"]].set_visible(False)
+    fig.subplots_adjust(left=0.02, right=0.98)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #4443324a
@@ -572,7 +573,7 @@ def logit_lens(
 ):  # → figure
     """Candidates for the next token as a table:
     what the model would say if it stopped after each block, for instance."""
-    fig, ax = _figure(9, 0.42 * len(words) + 1)
+    fig, ax = _figure(7.9, 0.42 * len(words) + 1)
     ax.imshow(probabilities, cmap=PROBABILITY, vmin=0, vmax=1.3, aspect="auto", origin="lower")
     for row, line in enumerate(words):
         for column, word in enumerate(line):
@@ -583,6 +584,7 @@ def logit_lens(
                 ha="center",
                 va="center",
                 size=9 if len(tokens) < 10 else 8,
+                color="white" if probabilities[row][column] > 0.9 else "black",
             )
     ax.set_xticks(range(len(tokens)), _texts(tokens), size=10 if len(tokens) <= 10 else 8)
     ax.set_yticks(
@@ -629,7 +631,7 @@ def _shortened(tokens: list[str], most: int) -> list[str]:
     return kept
 
 
-def surprise_text(
+def surprisal_text(
     tokens: list[str],  # pieces of the text, with real spaces
     bits: np.ndarray,  # (n,) surprisal of each, −log2 p
     title: str = "",

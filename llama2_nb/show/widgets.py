@@ -998,7 +998,7 @@ def story_stepper(
         "story stepper",
         controls,
         view,
-        lambda: plots.surprise_text(
+        lambda: plots.surprisal_text(
             _pieces(llama.tokenizer, ids), np.array(bits), "the prompt, by surprise"
         ),
         worker,
