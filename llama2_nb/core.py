@@ -132,7 +132,7 @@ class _Prompted(_Loaded):
         need(len(ids) <= most, "prompt", f"at most {most} tokens (seq_len)", len(ids))
         return ids
 
-    # the token that `write_tokens` takes for BOS, if it is none
+    # `write_tokens` leaves the first token out: given back here if it is not BOS
     def _first(self, ids: list[int]) -> list[int]:
         return [] if ids[0] == self.tokenizer.bos else ids[:1]
 
@@ -157,7 +157,7 @@ class _Tokens(_Prompted):
 
     def _tokens(self, prompt: str, steps, params: SamplingParams, sampler=None):
         expected = "no temperature, top_p, seed or processors beside it"
-        alone = sampler is None or params == SamplingParams()
+        alone = sampler is None or params == SamplingParams()  # all left as they are
         need(alone, "sampler", expected, "some")
         steps, ids, stops = (
             self.limit(steps),

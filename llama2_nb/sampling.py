@@ -28,8 +28,7 @@ def nucleus(
     others = np.float32(max(1, len(probabilities) - 1))
     cutoff = (np.float32(1) - np.float32(top_p)) / others
     ids = np.flatnonzero(probabilities >= cutoff)
-    # where llama2.c would read before its array
-    if not ids.size:
+    if not ids.size:  # see above: all are dropped
         return np.array([probabilities.argmax()])
     ids = ids[np.argsort(-probabilities[ids], kind="stable")]
     exceeds = np.add.accumulate(probabilities[ids]) > np.float32(top_p)
@@ -92,7 +91,7 @@ class SamplingParams:
     temperature: float = 1.0  # 0: always the most probable token
     top_p: float = 0.9  # size of the nucleus; 0 or 1: all tokens
     seed: int | None = None  # None: from the time
-    # functions that change the logits first, in this order; or texts NAME=VALUE, which
+    # functions that change the logits first, in this order; or strings NAME=VALUE, which
     # become functions (chapter 45)
     processors: Iterable[Processor | str] = ()
 

@@ -2,7 +2,7 @@
 
 Usage: python tools/execute.py [NAME ...]
 NAME is a notebook in nbs/ without its suffix; without any, all of them are executed in reading
-order. Live widgets are stored as their pictures alone: a view whose kernel is gone would be an
+order. Warnings are dropped. Live widgets are stored as their pictures alone: a view whose kernel is gone would be an
 error message.
 """
 
@@ -15,6 +15,11 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def is_warning(output: nbformat.NotebookNode) -> bool:
+    "Whether an output is a warning on stderr, which names a path of this machine."
+    return output.get("name") == "stderr" and "Warning: " in output.get("text", "")
 
 
 def execute(path: Path) -> None:
@@ -30,6 +35,8 @@ def execute(path: Path) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if not is_warning(o)]
     notebook.metadata.pop("widgets", None)
     nbformat.write(notebook, path)
 
