@@ -91,8 +91,8 @@ class SamplingParams:
     temperature: float = 1.0  # 0: always the most probable token
     top_p: float = 0.9  # size of the nucleus; 0 or 1: all tokens
     seed: int | None = None  # None: from the time
-    # functions that change the logits first, in this order; or strings NAME=VALUE, which
-    # become functions (chapter 45)
+    # functions that change the logits first, in this order; or strings NAME=VALUE,
+    # which become functions (chapter 45)
     processors: Iterable[Processor | str] = ()
 
     def __post_init__(self):

@@ -2,8 +2,8 @@
 
 Usage: python tools/execute.py [NAME ...]
 NAME is a notebook in nbs/ without its suffix; without any, all of them are executed in reading
-order. Warnings are dropped. Live widgets are stored as their pictures alone: a view whose kernel is gone would be an
-error message.
+order. Warnings are dropped. Live widgets are stored as their pictures alone: a view whose kernel is
+gone would be an error message.
 """
 
 import subprocess
