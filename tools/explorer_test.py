@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from axe_playwright_python.sync_playwright import Axe
 from browser_test import Witness
-from make_site import copy_explorer
+from make_js import copy_explorer
 from playwright.sync_api import Page, expect, sync_playwright
 
 from llama2_nb.checkpoint import Checkpoint

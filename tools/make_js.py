@@ -1,4 +1,5 @@
-"""Make llama2_nb/show/browser/llama.js from the blocks of JavaScript in nbs/53_browser.ipynb.
+"""Make llama2_nb/show/browser/llama.js from the blocks of JavaScript in nbs/53_browser.ipynb; and
+put together what the live page is made of, for the site and for its test.
 
 Usage: python tools/make_js.py [--check]
 --check writes nothing and exits with 1 if the file is not what the chapter says.
@@ -6,7 +7,9 @@ Usage: python tools/make_js.py [--check]
 
 import json
 import re
+import shutil
 import sys
+from pathlib import Path
 
 from settings import NOTEBOOKS, ROOT
 
@@ -19,6 +22,18 @@ def javascript() -> str:
     prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
     blocks = re.findall(r"^```js\n(.*?)\n```$", "\n\n".join(prose), re.S | re.M)
     return "\n\n".join(blocks) + "\n"
+
+
+def copy_explorer(to: Path) -> None:
+    """The live page with its model: int8 weights, so that it is there in a second. Nothing is
+    downloaded and nothing learned; the same files give the same bytes.
+    """
+    from llama2_nb.formats.llama2c import quantize_checkpoint
+
+    models = ROOT / "llama2_nb/models"
+    shutil.copytree(ROOT / "llama2_nb/show/browser", to)
+    shutil.copyfile(models / "tok896.bin", to / "tok896.bin")
+    quantize_checkpoint(models / "tales.bin", to / "tales_q80.bin")
 
 
 def main() -> int:

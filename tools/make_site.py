@@ -19,6 +19,7 @@ import textwrap
 from pathlib import Path
 
 import nbformat
+from make_js import copy_explorer
 from make_readme import source
 from settings import BRANCH, NOTEBOOKS, REPO, ROOT, SETTINGS
 
@@ -373,18 +374,6 @@ def copy_mathjax(to: Path) -> None:
             shutil.copyfile(file.locate(), to / path)
     if not (to / MATHJAX[0]).exists():
         raise SystemExit("MathJax isn't where sphinx-mathjax-offline keeps it")
-
-
-def copy_explorer(to: Path) -> None:
-    """The live page with its model: int8 weights, so that it is there in a second. Nothing is
-    downloaded and nothing learned; the same files give the same bytes.
-    """
-    from llama2_nb.formats.llama2c import quantize_checkpoint
-
-    models = ROOT / "llama2_nb/models"
-    shutil.copytree(ROOT / "llama2_nb/show/browser", to)
-    shutil.copyfile(models / "tok896.bin", to / "tok896.bin")
-    quantize_checkpoint(models / "tales.bin", to / "tales_q80.bin")
 
 
 def write_pages() -> None:
