@@ -105,7 +105,7 @@ class Chat(Assistant):
         tokenizer = self.llama.tokenizer
         for text in decode_stream(tokenizer, self._tokens(), self.ids[-1]):
             if not said["content"]:
-                text = text.lstrip(" ")  # this space belongs to the frame
+                text = text.lstrip(" ")  # the space of the first token, as in ` Hi`
                 if not text:
                     continue
                 self.messages.append(said)
