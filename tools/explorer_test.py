@@ -9,25 +9,23 @@ machine for anything. Needs the extra `browser`, and a Chromium.
 """
 
 import argparse
-import functools
-import http.server
 import json
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from axe_playwright_python.sync_playwright import Axe
 from browser_test import Witness
-from make_js import copy_explorer
+from make_js import OPENING, PROMPT, copy_explorer
 from playwright.sync_api import Page, expect, sync_playwright
+from serve import served
 
 from llama2_nb.checkpoint import Checkpoint
 from llama2_nb.core import Llama
+from llama2_nb.show import explorer
 from llama2_nb.storage.int8 import weight_only
 from llama2_nb.transformer import Transformer
 
@@ -92,26 +90,6 @@ WRONG = [
 ]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def served(folder: Path):
-    "The folder's address on loopback."
-    handler = functools.partial(Quiet, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 class Engine:
     "The module in a page, asked for one task at a time."
 
@@ -144,7 +122,7 @@ def differences(engine: Engine, suffix: str, wide: bool = False) -> dict[str, fl
 def check_logits(engine: Engine) -> str:
     found = differences(engine, "")
     llama = Llama.load()
-    ids = llama.tokenizer.encode("Once there was a boy named Ben. One day,")
+    ids = llama.tokenizer.encode(PROMPT)
     theirs = engine.run(kind="logits", model="/llama2_nb/models/tales.bin", tokens=ids)
     ours = llama.model.forward(ids, llama.model.new_cache())
     found["bundled"] = float(np.abs(np.array(theirs) - ours).max())
@@ -181,7 +159,7 @@ def check_stories(engine: Engine) -> str:
         assert done["text"] == case["text"], case["options"]
         speeds.append(done["speed"])
     llama = Llama.load()
-    greedy = dict(prompt="Once there was a boy named Ben. One day,", temperature=0, steps=72)
+    greedy = dict(prompt=PROMPT, temperature=0, steps=72)
     done = engine.run(kind="write", top_p=0.9, seed=1, **greedy)
     assert done["ids"] == [1, *llama.tokens(**greedy)]
     return f"{len(speeds)} stories; {np.median(speeds):.0f} tokens/s in the page"
@@ -195,11 +173,11 @@ def check_refusals(engine: Engine) -> str:
         (whole[:-4], "file size: expected"),
         (whole + bytes(4), "file size: expected"),
         (zero, "dim: expected a number from 1 up, found 0"),
-        (b"GGUF" + bytes(300), "expected"),
+        (b"GGUF" + bytes(300), "format: expected a llama2.c checkpoint (.bin), found GGUF"),
         (b"24ka" + bytes(300), "version: expected 1 or 2, found 0"),
     ]:
         message = engine.run(kind="refusal", bytes=list(data))
-        assert message.startswith(words) or (words == "expected" and words in message), message
+        assert message.startswith(words), message
     return "6 damaged files"
 
 
@@ -234,7 +212,6 @@ def check_controls(browser, base: str) -> list[str]:
     return passed
 
 
-PROMPT = "Once there was a boy named Ben. One day,"
 CARRIERS = ((4, 3), (4, 7))  # the heads that carry the name
 MOST_BYTES = 1_500_000  # of the page, its model included
 MODES = {  # how a page is seen: width, height, colours
@@ -250,6 +227,24 @@ LONG_TASKS = """
 BUSY = """() => setTimeout(() => {
   const end = performance.now() + 150;
   while (performance.now() < end);
+})"""
+
+
+# runs in the live page: what a worker of its own says of a text
+MESSAGES = """request => new Promise((done, fail) => {
+  const worker = new Worker("worker.js", {type: "module"}), seen = [];
+  worker.onmessage = ({data}) => {
+    if (data.type === "error") fail(data.message);
+    if (data.type === "ready") {
+      const {config, bos, pieces} = data;
+      seen.push({type: "ready", config, bos, pieces});
+      worker.postMessage({type: "write", run: 1, ...request});
+    }
+    if (data.type === "token") seen.push({...data, att: [...data.att], logits: [...data.logits]});
+    if (data.type === "end") { worker.terminate(); done([...seen, data]); }
+  };
+  const here = name => new URL(name, location.href).href;
+  worker.postMessage({type: "open", model: here("tales_q80.bin"), vocabulary: here("tok896.bin")});
 })"""
 
 
@@ -270,6 +265,64 @@ def long_tasks(page: Page) -> list[int]:
     "Milliseconds of each task that kept the page from answering for over 50."
     page.wait_for_timeout(500)
     return [round(ms) for ms in page.evaluate("window.long")]
+
+
+def check_messages(page: Page, base: str, folder: Path) -> str:
+    "Both engines say the same: the worker of the page, and Python's (54_explorer)."
+    llama = Llama.load(folder / "tales_q80.bin")
+    llama.model.weights = weight_only(llama.model.weights)  # as the page computes
+    page.goto(base)
+    story(page)
+    count = 0
+    for options in (
+        {"temperature": 0.0, "off": []},
+        {"temperature": 0.9, "off": ["4.3", "4.7"], "steps": 60},
+    ):
+        asked = {"prompt": PROMPT, "ids": None, "topP": 0.9, "seed": 5, "steps": 0} | options
+        ready, *theirs = page.evaluate(MESSAGES, asked)
+        ours = list(explorer.write(llama, **explorer.settings_of(asked)))
+        describes = explorer.describe(llama)
+        shape = {name: ready["config"][name] for name in describes["config"]}
+        assert shape == describes["config"] and ready["bos"] == describes["bos"]
+        assert ready["pieces"] == describes["pieces"]
+        assert len(theirs) == len(ours)
+        for a, (b, arrays) in zip(theirs, ours):
+            for name in {"type", "pos", "id", "text", "given", "story", "tokens"} & b.keys():
+                assert a[name] == b[name], (name, a[name], b[name])
+            for name, values in arrays.items():
+                assert np.abs(np.array(a[name]) - values).max() < CLOSE, (name, a["pos"])
+            for x, y in zip(a.get("lens", []), b.get("lens", [])):
+                assert x["id"] == y["id"] and abs(x["p"] - y["p"]) < CLOSE
+            count += 1
+    return f"{count} messages alike"
+
+
+def check_opening(page: Page, base: str) -> str:
+    "Before the model has come, a stored opening answers; then the real one takes its place."
+    held = []
+    page.route("**/tales_q80.bin", lambda route: held.append(route))
+    page.goto(base)
+    expect(page.locator("#story .tok.chosen")).to_have_text(",")
+    expect(page.locator("#head-says")).to_contain_text("100 % of its attention is on “␣Ben”")
+    page.locator("#story .tok[data-pos='7']").hover()
+    expect(page.locator("#story .tok.chosen")).to_have_text(" Ben")
+    page.locator("#write").click()
+    expect(page.locator("#status")).to_contain_text("still loading")
+    shown = page.locator("#story .tok").all_text_contents()
+    assert len(shown) == OPENING and len(held) == 1
+    held[0].continue_()
+    page.unroute("**/tales_q80.bin")
+    whole = story(page)
+    assert whole.startswith("".join(shown[1:])), (whole, shown)
+    expect(page.locator("#story .tok.chosen")).to_have_text(" Ben")  # as it was chosen
+    return f"{len(shown)} stored positions"
+
+
+def check_as_file(page: Page, folder: Path) -> str:
+    "Opened from disk without a server, the page says why it does nothing."
+    page.goto((folder / "index.html").as_uri())
+    expect(page.locator("#status")).to_contain_text("Serve the folder")
+    return "says why"
 
 
 def check_page(page: Page, base: str, folder: Path) -> str:
@@ -306,11 +359,11 @@ def check_page(page: Page, base: str, folder: Path) -> str:
     assert change(page, lambda: page.locator("#all-on").click()) == whole
     forked = change(page, lambda: page.locator(".bar").nth(1).press("Enter"))
     assert forked.startswith(f"{PROMPT} a "), forked
-    assert page.locator("#forks button").count() == 3  # without the carriers, whole, forked
-    assert change(page, lambda: page.locator("#forks button").nth(1).press("Enter")) == whole
+    assert page.locator("#versions button").count() == 3  # without the carriers, whole, forked
+    assert change(page, lambda: page.locator("#versions button").nth(1).press("Enter")) == whole
     page.locator("#story .tok.chosen").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#story .tok.chosen")).to_have_text(" day")
+    expect(page.locator("#story .tok.chosen")).to_have_text(",")  # one before the fork
     hot = change(page, lambda: page.locator("#temperature").press("ArrowRight"))
     expect(page.locator("#temperature-value")).to_have_text("0.1")
     assert hot == llama.generate(PROMPT, temperature=0.1, seed=1), hot
@@ -391,8 +444,13 @@ def visit(browser, shots: Path | None) -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 1150})
             witness = Witness(page)
             print(f"page: {check_page(page, base, folder)}", flush=True)
+            print(f"engines: {check_messages(page, base, folder)}", flush=True)
             print(f"tour: {check_tour(page, base)}", flush=True)
             print(f"files: {check_files(page, base, folder)}", flush=True)
+            page.close()
+            page = browser.new_page(viewport={"width": 1440, "height": 1150})
+            print(f"opening: {check_opening(page, base)}", flush=True)
+            print(f"from disk: {check_as_file(page, folder)}", flush=True)
             page.close()
             print(f"look: {check_look(browser, base, shots)}", flush=True)
             assert not witness.seen, witness.seen

@@ -5,6 +5,7 @@ Usage: python tools/make_js.py [--check]
 --check writes nothing and exits with 1 if the file is not what the chapter says.
 """
 
+import base64
 import json
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from settings import NOTEBOOKS, ROOT
 
 FILE = ROOT / "llama2_nb/show/browser/llama.js"
+PROMPT = "Once there was a boy named Ben. One day,"  # as in the markup of the page
+OPENING = 24  # positions that the page shows before the model is there
 
 
 def javascript() -> str:
@@ -24,9 +27,25 @@ def javascript() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def opening(model: Path, vocabulary: Path) -> dict:
+    "What the page's engine would say of the first positions, for a page that has no engine yet."
+    from llama2_nb.core import Llama
+    from llama2_nb.show import explorer
+    from llama2_nb.storage.int8 import weight_only
+
+    llama = Llama.load(model, vocabulary)
+    llama.model.weights = weight_only(llama.model.weights)  # as the page computes
+    tokens = []
+    for said, arrays in explorer.write(llama, PROMPT, steps=OPENING):
+        packed = {name: base64.b64encode(a.tobytes()).decode() for name, a in arrays.items()}
+        tokens.append(said | packed)
+    del tokens[OPENING:]  # the message that says how it ended
+    return explorer.describe(llama) | {"type": "opening", "tokens": tokens}
+
+
 def copy_explorer(to: Path) -> None:
-    """The live page with its model: int8 weights, so that it is there in a second. Nothing is
-    downloaded and nothing learned; the same files give the same bytes.
+    """The live page with its model: int8 weights, so that it is there in a second, and a stored
+    opening for that second. Nothing is downloaded and nothing learned.
     """
     from llama2_nb.formats.llama2c import quantize_checkpoint
 
@@ -34,6 +53,8 @@ def copy_explorer(to: Path) -> None:
     shutil.copytree(ROOT / "llama2_nb/show/browser", to)
     shutil.copyfile(models / "tok896.bin", to / "tok896.bin")
     quantize_checkpoint(models / "tales.bin", to / "tales_q80.bin")
+    first = opening(to / "tales_q80.bin", to / "tok896.bin")
+    (to / "opening.json").write_text(json.dumps(first, ensure_ascii=False), encoding="utf-8")
 
 
 def main() -> int:

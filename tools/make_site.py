@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 from make_js import copy_explorer
 from make_readme import source
-from settings import BRANCH, NOTEBOOKS, REPO, ROOT, SETTINGS
+from settings import BRANCH, NOTEBOOKS, REPO, ROOT, SETTINGS, SITE
 
 sys.path.append(str(Path(__file__).parent / "site"))
 from comments import to_rst  # noqa: E402
@@ -37,7 +37,7 @@ PARTS = {
     "6": "Back matter",
 }
 NEEDS_KERNEL = "run this cell to use it"  # what a widget is called where there is none (51_widgets)
-LIVE = "https://llama2-nb.github.io/llama2_nb/explorer/"  # the live page, seen from elsewhere
+LIVE = f"{SITE}explorer/"  # the live page, seen from elsewhere
 DETAILS = "## Tests of details"  # of a chapter: all that follows is hidden on the site
 WIDE = 100  # characters: text output with longer lines is wrapped
 MATHJAX = [

@@ -10,19 +10,15 @@ without its answer. Needs the extras `docs` and `browser`, and a Chromium.
 """
 
 import argparse
-import functools
-import http.server
 import multiprocessing
 import re
 import shutil
 import sys
 import tempfile
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,6 +27,7 @@ from playwright.sync_api import sync_playwright
 
 from browser_test import Witness
 from make_site import NEEDS_KERNEL, launchers, read, solutions
+from serve import served
 from settings import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,30 +57,6 @@ class Anchors(HTMLParser):
         self.links |= {
             attrs[name] for name in ("href", "src") if attrs.get(name) is not None and tag != "base"
         }
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, request, client):  # a browser hangs up when it has seen enough
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client)
-
-
-@contextmanager
-def served(folder: Path):
-    "The folder's address on loopback."
-    server = Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def check_links(folder: Path, base: str) -> tuple[list[str], list[str]]:

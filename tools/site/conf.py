@@ -30,7 +30,17 @@ autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 # the site needs no extra but `docs`: what isn't installed is imitated
-WANTED = "numba", "llvmlite", "matplotlib", "ipywidgets", "threadpoolctl", "dask", "distributed"
+WANTED = (
+    "anywidget",
+    "dask",
+    "distributed",
+    "ipywidgets",
+    "llvmlite",
+    "matplotlib",
+    "numba",
+    "threadpoolctl",
+    "traitlets",
+)
 autodoc_mock_imports = [name for name in WANTED if find_spec(name) is None]
 nb_execution_mode = "off"  # what is stored is shown
 myst_enable_extensions = ["dollarmath", "colon_fence", "fieldlist", "deflist"]

@@ -1,16 +1,39 @@
 // @ts-check
-// The page: one story, one prompt, one linked view. The engine is in a worker.
+// The live view of a Llama: one story, one prompt, everything linked. Who computes is somebody
+// else's matter: an engine takes messages (open, write, stop) and gives messages (ready, token, end,
+// error). The site has one in a worker (page.js), a notebook has one in its kernel (54_explorer).
 
-const MODEL = "tales_q80.bin", VOCABULARY = "tok896.bin", SHOWN = 10;
-const EXAMPLES = [
+const SHOWN = 10; // bars
+const EXAMPLES = [ // of the bundled model
   "Once there was a boy named Ben. One day,",
   "Lily had a red kite. Lily",
   "Tom and the dog went to the",
   "Once upon a time",
 ];
+const COMMA = 11; // the position in the first example from which the name is looked up
+const SVG = "http://www.w3.org/2000/svg";
 
-/** @param {string} id @returns {any} */
-const $ = (id) => document.getElementById(id);
+/**
+ * @typedef {object} Engine
+ * @property {(message: any) => void} post
+ * @property {(receive: (message: any) => void) => void} listen
+ */
+/**
+ * @typedef {object} Options
+ * @property {string} [site] where the chapters are, with a slash at the end
+ * @property {boolean} [bundled] whether it is the bundled model, which examples and tour are made for
+ * @property {boolean} [address] whether the page's address holds what is shown
+ * @property {string} [prompt] @property {number} [steps] positions to use; 0: all
+ */
+/**
+ * What the engine said of one position.
+ * @typedef {object} Token
+ * @property {number} pos @property {number} id @property {string} text
+ * @property {boolean} given whether it is of the prompt
+ * @property {Float32Array} att attention weights: layer, head, position up to this one
+ * @property {Float32Array} logits of the next token
+ * @property {{id: number, p: number}[]} lens the best guess after the embedding and each block
+ */
 
 /** @param {string} tag @param {object} [properties] @param {...(Node | string)} children */
 function make(tag, properties = {}, ...children) {
@@ -19,432 +42,569 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-/** @type {any} */
-const state = {
-  config: null, pieces: [], run: 0, ready: false,
-  tokens: [], // what the engine said of each position
-  chosen: -1, // position
-  head: { layer: 4, head: 7 },
-  off: new Set(), // "layer.head"
-  forks: [], // {name, request}
-  request: null, // what is written now
-  fork: -1,
-  compare: "", // the heading of the text before, where it is shown
-  whole: "",
-};
+/** @param {number} share from 0 to 1 @param {number} [digits] */
+const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
 
-let worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-
-/** @param {string} text @param {boolean} [bad] */
-function say(text, bad = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("bad", bad);
-}
-
-/** A token as a label. @param {number} id */
-const label = (id) => id === 1 ? "start" : state.pieces[id].replace(/^ /, "␣")
-  .replace("<0x0A>", "↵").replace(/\n/g, "");
-
-// ---- asking the engine
-
-/** @param {any} [change] of the request: prompt, ids or what else */
-function write(change = {}) {
-  if (!state.ready) return;
-  const request = {
-    prompt: $("prompt").value, ids: null, temperature: +$("temperature").value,
-    topP: +$("top-p").value, seed: Math.max(1, Math.floor(+$("seed").value || 1)),
-    off: [...state.off].sort(), steps: 0, ...change,
-  };
-  state.request = request;
-  state.tokens = [];
-  state.follow = true;
-  state.keep = change.keep ?? -1; // the position that stays chosen
-  $("story").replaceChildren();
-  $("other").hidden = true;
-  worker.postMessage({ type: "write", run: ++state.run, ...request });
-  remember();
-}
-
-/** @param {any[]} tokens */
-const textOf = (tokens) => tokens.map((t) => t.text).join("");
-
-worker.onmessage = ({ data }) => receive(data);
-
-/** @param {any} data */
-function receive(data) {
-  if (data.type === "error") return say(data.message, true);
-  if (data.type === "ready") {
-    Object.assign(state, { config: data.config, pieces: data.pieces, ready: true });
-    buildHeads();
-    say(`The model is here: ${(data.bytes / 1e6).toFixed(1)} MB.`);
-    return restore();
+export class Explorer {
+  /**
+   * @param {Document | ShadowRoot} root what holds the markup of index.html
+   * @param {Engine} engine @param {Options} [options]
+   */
+  constructor(root, engine, options = {}) {
+    this.root = root;
+    this.engine = engine;
+    this.options = { site: "../", bundled: true, address: false, steps: 0, ...options };
+    /** @type {any} */ this.config = null;
+    /** @type {string[]} */ this.pieces = [];
+    this.bos = 1;
+    this.ready = false;
+    this.run = 0;
+    /** @type {Token[]} */ this.tokens = [];
+    this.chosen = -1; // position
+    this.keep = -1; // the position that stays chosen while the text is written again
+    this.head = { layer: 4, head: 7 };
+    /** @type {Set<string>} heads that are off, as "layer.head" */ this.off = new Set();
+    /** @type {any} what is written now */ this.request = null;
+    /** @type {any[]} versions of the story */ this.versions = [];
+    this.version = -1; // the one that is shown
+    this.compare = ""; // the heading of the text before, where it is shown
+    this.whole = ""; // the last text that was written to its end
+    this.step = -1; // of the tour
+    this.timer = 0;
+    this.bind();
+    engine.listen((message) => this.receive(message));
   }
-  if (data.run !== state.run) return;
-  if (data.type === "token") return show(data);
-  const speed = Math.round(data.tokens / data.seconds);
-  say(`${data.story ? "The model ended the story" : "The context is full"} after `
-    + `${data.tokens} tokens (${speed} tokens a second).`);
-  $("announce").textContent = textOf(state.tokens);
-  finish();
-}
 
-// ---- the story
+  /** @param {string} id @returns {any} */
+  $(id) { return this.root.getElementById(id); }
 
-/** A new token has come. @param {any} token */
-function show(token) {
-  state.tokens.push(token);
-  // spans, since a line may break within a button's neighbours, but not within a word
-  const node = make("span", { className: "tok", textContent: token.pos ? token.text : "start" });
-  node.setAttribute("role", "button");
-  node.tabIndex = -1; // one of all words takes the focus: the chosen one
-  if (!token.given) node.classList.add("written");
-  if (!token.pos) node.classList.add("bos");
-  node.dataset.pos = String(token.pos);
-  node.setAttribute("aria-label", `word ${token.pos}: ${label(token.id)}`);
-  $("story").append(node);
-  $("cache").max = state.config.seqLen;
-  $("cache").value = token.pos + 1;
-  $("cache-says").textContent =
-    `${token.pos + 1} of ${state.config.seqLen} positions have their keys and values kept`;
-  if (state.keep >= 0 ? token.pos === state.keep : token.given) choose(token.pos);
-}
-
-function finish() {
-  const { request, whole: before } = state;
-  state.whole = textOf(state.tokens); // the last text that was written to its end
-  if (before && state.compare) {
-    $("other").hidden = false;
-    $("other-title").textContent = state.compare;
-    $("other-text").textContent = before;
+  /** @param {string} text @param {boolean} [bad] */
+  say(text, bad = false) {
+    this.$("status").textContent = text;
+    this.$("status").classList.toggle("bad", bad);
   }
-  state.compare = "";
-  const off = request.off.length ? `, without ${request.off.join(" and ")}` : "";
-  const text = textOf(state.tokens), name = `${text.slice(0, 90)}…${off}`;
-  if (!state.forks.some((/** @type {any} */ f) => f.text === text && f.off === off)) {
-    state.forks.push({ name, text, off, request });
-    state.fork = state.forks.length - 1;
-  }
-  listForks();
-}
 
-function listForks() {
-  $("forks").replaceChildren(...state.forks.map((/** @type {any} */ f, /** @type {number} */ i) => {
-    const button = make("button", { type: "button", textContent: f.name });
-    button.setAttribute("aria-current", String(i === state.fork));
-    button.onclick = () => {
-      state.fork = i;
-      state.off = new Set(f.request.off);
-      write(f.request);
-      drawHeads();
+  /** A token as a label. @param {number} id */
+  label(id) {
+    if (id === this.bos) return "start";
+    const piece = this.pieces[id] ?? `<${id}>`;
+    return piece.replace(/^ /, "␣").replace("<0x0A>", "↵").replace(/\n/g, "↵");
+  }
+
+  // ---- controls
+
+  bind() {
+    const { options } = this;
+    for (const link of this.root.querySelectorAll("main a[href^='../']"))
+      /** @type {any} */ (link).href = options.site + link.getAttribute("href")?.slice(3);
+    if (options.prompt !== undefined) this.$("prompt").value = options.prompt;
+    this.$("prompt-form").onsubmit = (/** @type {Event} */ e) => {
+      e.preventDefault();
+      if (!this.ready) return this.say("The model is still loading. Please wait a moment.");
+      this.compare = "";
+      this.version = -1;
+      this.write();
     };
-    return make("li", {}, button);
-  }));
-}
-
-/** Choose a word. @param {number} pos */
-function choose(pos) {
-  if (!state.tokens[pos]) return;
-  state.chosen = pos;
-  for (const node of $("story").querySelectorAll(".tok")) {
-    const here = +node.dataset.pos === pos;
-    node.classList.toggle("chosen", here);
-    node.setAttribute("aria-pressed", String(here));
-    node.tabIndex = here ? 0 : -1;
+    this.$("tour").hidden = this.$("examples").parentNode.hidden = !options.bundled;
+    this.$("examples").replaceChildren(...EXAMPLES.slice(1).map((text) => {
+      const button = make("button", { type: "button", textContent: text });
+      button.onclick = () => {
+        this.$("prompt").value = text;
+        this.$("prompt-form").requestSubmit();
+      };
+      return button;
+    }));
+    for (const name of ["temperature", "top-p"])
+      this.$(name).oninput = () => {
+        this.$(`${name}-value`).textContent = this.$(name).value;
+        this.drawBars();
+      };
+    for (const name of ["temperature", "top-p", "seed"])
+      this.$(name).onchange = () => {
+        this.compare = "Before, with other settings";
+        this.write({ ...this.request, ...this.settings(), keep: this.chosen });
+      };
+    this.$("all-on").onclick = () => { this.off.clear(); this.rewrite(); };
+    this.$("tour").onclick = () => { this.step = -1; this.next(); this.$("caption-next").focus(); };
+    this.$("caption-next").onclick = () => this.next();
+    this.$("caption-end").onclick = () => this.end();
+    this.bindStory();
+    addEventListener("resize", () => this.drawArcs());
   }
-  drawHeads();
-  drawArcs();
-  drawBars();
-  drawWay();
-}
 
-/** Attention weights of a head from the chosen word. @param {number} layer @param {number} head */
-function weightsOf(layer, head) {
-  const token = state.tokens[state.chosen];
-  if (!token) return new Float32Array();
-  const n = token.pos + 1, at = (layer * state.config.nHeads + head) * n;
-  return token.att.subarray(at, at + n);
-}
-
-function drawArcs() {
-  const box = $("story"), nodes = box.querySelectorAll(".tok");
-  box.querySelector("svg")?.remove();
-  nodes.forEach((/** @type {any} */ n) => { n.style.backgroundColor = ""; });
-  const weights = weightsOf(state.head.layer, state.head.head), from = nodes[state.chosen];
-  if (!from) return;
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("aria-hidden", "true");
-  const frame = box.getBoundingClientRect();
-  /** @param {Element} node */
-  const top = (node) => {
-    const r = node.getClientRects()[0] ?? node.getBoundingClientRect();
-    return [r.left + r.width / 2 - frame.left, r.top - frame.top];
-  };
-  const [x1, y1] = top(from);
-  weights.forEach((/** @type {number} */ weight, /** @type {number} */ pos) => {
-    if (weight < 0.02 || !nodes[pos]) return;
-    nodes[pos].style.backgroundColor = `rgba(var(--glow), ${(0.65 * weight).toFixed(3)})`;
-    if (pos === state.chosen) return;
-    const [x2, y2] = top(nodes[pos]), lift = Math.min(y1, y2) - 10 - Math.abs(x1 - x2) / 12;
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", `M ${x1} ${y1} C ${x1} ${lift}, ${x2} ${lift}, ${x2} ${y2}`);
-    path.setAttribute("stroke-width", String(0.5 + 4 * weight));
-    path.setAttribute("opacity", String(0.25 + 0.75 * weight));
-    svg.append(path);
-  });
-  box.append(svg);
-}
-
-$("story").addEventListener("click", (/** @type {any} */ e) => {
-  const pos = e.target.dataset?.pos;
-  if (pos !== undefined) choose(+pos);
-});
-for (const kind of ["focusin", "mouseover"])
-  $("story").addEventListener(kind, (/** @type {any} */ e) => {
-    const pos = e.target.dataset?.pos;
-    if (pos !== undefined && +pos !== state.chosen) choose(+pos);
-  });
-$("story").addEventListener("keydown", (/** @type {any} */ e) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[/** @type {"ArrowLeft"} */ (e.key)];
-  if (!step || e.target.dataset?.pos === undefined) return;
-  e.preventDefault();
-  $("story").querySelector(`[data-pos="${+e.target.dataset.pos + step}"]`)?.focus();
-});
-
-// ---- heads
-
-function buildHeads() {
-  const { nLayers, nHeads } = state.config;
-  $("heads").replaceChildren();
-  $("heads-title").textContent = `${nLayers * nHeads} attention heads`;
-  for (let layer = 0; layer < nLayers; layer++) {
-    const row = make("div", { className: "row" }, make("span", { textContent: `layer ${layer}` }));
-    row.style.gridTemplateColumns = `3.2rem repeat(${nHeads}, minmax(30px, 1fr))`;
-    for (let head = 0; head < nHeads; head++) {
-      const button = make("button", { type: "button", className: "head", textContent: String(head) });
-      button.dataset.layer = String(layer);
-      button.dataset.head = String(head);
-      button.setAttribute("aria-label", `layer ${layer}, head ${head}`);
-      const look = () => { state.head = { layer, head }; drawHeads(); drawArcs(); };
-      button.onfocus = button.onmouseenter = look;
-      button.onclick = () => { look(); toggle(`${layer}.${head}`); };
-      row.append(button);
-    }
-    $("heads").append(row);
-  }
-}
-
-/** Switch a head off, or on again. @param {string} name */
-function toggle(name) {
-  if (!state.off.delete(name)) state.off.add(name);
-  rewrite();
-}
-
-function rewrite() {
-  const n = state.off.size;
-  state.compare = n ? "Before, with more heads" : "Before, with heads switched off";
-  drawHeads();
-  write({ ...state.request, off: [...state.off].sort(), keep: state.chosen });
-}
-
-function drawHeads() {
-  $("all-on").disabled = !state.off.size;
-  for (const button of $("heads").querySelectorAll(".head")) {
-    const layer = +button.dataset.layer, head = +button.dataset.head;
-    const weights = weightsOf(layer, head);
-    let most = 0;
-    weights.forEach((/** @type {number} */ w, /** @type {number} */ i) => { if (i) most = Math.max(most, w); });
-    button.style.backgroundColor = `rgba(var(--glow), ${(0.05 + 0.5 * most).toFixed(2)})`;
-    button.setAttribute("aria-pressed", String(state.off.has(`${layer}.${head}`)));
-    button.classList.toggle("chosen", layer === state.head.layer && head === state.head.head);
-  }
-  const { layer, head } = state.head, weights = [...weightsOf(layer, head)];
-  if (!weights.length) return;
-  const best = weights.indexOf(Math.max(...weights)), seen = state.tokens[best];
-  const off = state.off.has(`${layer}.${head}`) ? " It is switched off." : "";
-  $("head-says").textContent = `Layer ${layer}, head ${head}: from “${
-    label(state.tokens[state.chosen].id)}”, ${Math.round(100 * weights[best])} % of its attention is on “${
-    label(seen.id)}”.${off}`;
-}
-
-$("all-on").onclick = () => { state.off.clear(); rewrite(); };
-
-// ---- the next token
-
-function drawBars() {
-  const token = state.tokens[state.chosen];
-  if (!token) return;
-  const T = +$("temperature").value, topP = +$("top-p").value, { logits } = token;
-  const top = Math.max(...logits);
-  const p = Array.from(logits, (x) => Math.exp((x - top) / (T || 1)));
-  const sum = p.reduce((a, b) => a + b);
-  const order = [...p.keys()].sort((a, b) => p[b] - p[a]);
-  let cumulative = 0, kept = 0;
-  for (; kept < order.length && (T ? cumulative <= topP : kept < 1); kept++)
-    cumulative += p[order[kept]] / sum;
-  $("bars").replaceChildren(...order.slice(0, SHOWN).map((id, rank) => {
-    const share = p[id] / sum, length = make("span", { className: "length" });
-    length.style.width = `${100 * share / (p[order[0]] / sum)}%`;
-    const bar = make("button", { type: "button", className: "bar" },
-      make("span", { className: "name", textContent: label(id) }), length,
-      make("span", { className: "share", textContent: `${(100 * share).toFixed(1)} %` }));
-    if (rank >= kept) bar.classList.add("out");
-    bar.setAttribute("aria-label", `${label(id)}, ${(100 * share).toFixed(1)} percent${
-      rank < kept ? "" : ", left out by top-p"}`);
-    bar.onclick = () => fork(id);
-    return bar;
-  }));
-}
-
-/** Go on from the chosen word with another token. @param {number} id */
-function fork(id) {
-  const ids = state.tokens.slice(0, state.chosen + 1).map((/** @type {any} */ t) => t.id);
-  state.compare = "Before";
-  write({ ...state.request, ids: [...ids, id], keep: state.chosen + 1 });
-}
-
-for (const name of ["temperature", "top-p"])
-  $(name).oninput = () => {
-    $(`${name}-value`).textContent = $(name).value;
-    drawBars();
-    remember();
-  };
-for (const name of ["temperature", "top-p", "seed"])
-  $(name).onchange = () => {
-    state.compare = "Before, with other settings";
-    write({
-      ...state.request, temperature: +$("temperature").value, topP: +$("top-p").value,
-      seed: Math.max(1, Math.floor(+$("seed").value || 1)), keep: state.chosen,
+  bindStory() {
+    const story = this.$("story");
+    const pos = (/** @type {any} */ e) => e.target.dataset?.pos;
+    story.addEventListener("click", (/** @type {any} */ e) => {
+      if (pos(e) !== undefined) this.choose(+pos(e));
     });
-  };
-
-// ---- the way of a token
-
-function drawWay() {
-  const token = state.tokens[state.chosen];
-  if (!token) return;
-  const rows = token.lens.map((/** @type {any} */ guess, /** @type {number} */ i) => {
-    const name = i ? `block ${i - 1}` : "embedding";
-    const chapter = i ? "07_transformer" : "04_ops";
-    return make("li", {}, make("a", { href: `../${chapter}.html`, textContent: name }),
-      make("span", { className: "name", textContent: label(guess.id) }),
-      make("span", { textContent: `${Math.round(100 * guess.p)} %` }));
-  });
-  $("way").replaceChildren(...rows);
-}
-
-// ---- the tour
-
-const COMMA = 11, BEN = 7;
-/** @type {[string, () => void][]} */
-const TOUR = [
-  ["The model has read “Once there was a boy named Ben. One day,” and goes on by itself, one token at a time.",
-    () => { begin(); choose(COMMA); }],
-  ["Look at the comma. From there the model must guess the next word, and it is sure of “Ben”. How does it know?",
-    () => { choose(COMMA); $("bars").scrollIntoView({ block: "nearest" }); }],
-  ["This head, number 7 of layer 4, puts nearly all of its attention on “Ben”. Head 3 does the same.",
-    () => { state.head = { layer: 4, head: 7 }; choose(COMMA); $("story").scrollIntoView({ block: "nearest" }); }],
-  ["Now both are switched off, and the model writes again. The hero has lost his name.",
-    () => { state.off = new Set(["4.3", "4.7"]); rewrite(); }],
-  ["Two of forty heads carry the name. Now it is your turn: choose a word, switch off a head, or press a bar.",
-    () => {}],
-];
-let step = -1, timer = 0;
-
-function begin() {
-  $("prompt").value = EXAMPLES[0];
-  $("temperature").value = "0";
-  $("temperature-value").textContent = "0";
-  state.off.clear();
-  state.tokens = [];
-  write({ keep: COMMA });
-}
-
-function next() {
-  clearTimeout(timer);
-  step += 1;
-  if (step >= TOUR.length) return end();
-  const [text, act] = TOUR[step];
-  $("caption").hidden = false;
-  $("caption-text").textContent = text;
-  $("caption-next").textContent = step + 1 < TOUR.length ? "Next" : "Done";
-  act();
-  if (step + 1 < TOUR.length) timer = setTimeout(next, 7000);
-}
-
-function end() {
-  clearTimeout(timer);
-  step = -1;
-  $("caption").hidden = true;
-  $("tour").focus();
-}
-
-$("tour").onclick = () => { step = -1; next(); $("caption-next").focus(); };
-$("caption-next").onclick = next;
-$("caption-end").onclick = end;
-
-// ---- the address: a link gives the same text again
-
-function remember() {
-  const { request } = state;
-  if (!request) return;
-  const parameters = new URLSearchParams({
-    prompt: request.prompt, t: String(request.temperature), p: String(request.topP),
-    seed: String(request.seed),
-  });
-  if (request.off.length) parameters.set("off", request.off.join(","));
-  if (request.ids) parameters.set("ids", request.ids.join("-"));
-  history.replaceState(null, "", `#${parameters}`);
-}
-
-function restore() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  for (const [name, key] of [["prompt", "prompt"], ["temperature", "t"], ["top-p", "p"], ["seed", "seed"]]) {
-    const value = given.get(key);
-    if (value !== null) $(name).value = value;
+    for (const kind of ["focusin", "mouseover"])
+      story.addEventListener(kind, (/** @type {any} */ e) => {
+        if (pos(e) !== undefined && +pos(e) !== this.chosen) this.choose(+pos(e));
+      });
+    story.addEventListener("keydown", (/** @type {any} */ e) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[/** @type {"ArrowLeft"} */ (e.key)];
+      if (!step || pos(e) === undefined) return;
+      e.preventDefault();
+      story.querySelector(`[data-pos="${+pos(e) + step}"]`)?.focus();
+    });
   }
-  $("temperature-value").textContent = $("temperature").value;
-  $("top-p-value").textContent = $("top-p").value;
-  const { nLayers, nHeads, vocabSize } = state.config;
-  const off = (given.get("off") ?? "").split(",").filter((name) => {
-    const [layer, head, rest] = name.split(".").map(Number);
-    return rest === undefined && layer >= 0 && layer < nLayers && head >= 0 && head < nHeads;
-  });
-  const ids = (given.get("ids") ?? "").split("-").map(Number);
-  const known = ids.length > 1 && ids[0] === 1 && ids.every((id) => id > 0 && id < vocabSize);
-  state.off = new Set(off);
-  write(known ? { ids } : {});
+
+  // ---- asking the engine
+
+  settings() {
+    return {
+      temperature: +this.$("temperature").value, topP: +this.$("top-p").value,
+      seed: Math.max(1, Math.floor(+this.$("seed").value || 1)),
+    };
+  }
+
+  /** @param {any} [change] of the request: prompt, ids or what else */
+  write(change = {}) {
+    if (!this.ready) return;
+    const { keep = -1, ...rest } = change;
+    const request = {
+      prompt: this.$("prompt").value, ids: null, ...this.settings(),
+      off: [...this.off].sort(), steps: this.options.steps, ...rest,
+    };
+    this.request = request;
+    this.tokens = [];
+    this.keep = keep;
+    // the page below must not jump while the text is written again
+    this.$("story").style.minHeight = `${this.$("story").offsetHeight}px`;
+    this.$("story").replaceChildren();
+    this.$("other").hidden = true;
+    this.engine.post({ type: "write", ...request, run: ++this.run });
+    this.remember();
+  }
+
+  /** @param {any} message */
+  receive(message) {
+    const { type } = message;
+    if (type === "error") return this.say(message.message, true);
+    if (type === "opening" || type === "ready") {
+      if (type === "opening" && this.ready) return; // the model was faster
+      this.config = message.config;
+      this.pieces = message.pieces;
+      this.bos = message.bos;
+      this.head.layer = Math.min(this.head.layer, this.config.nLayers - 1);
+      this.head.head = Math.min(this.head.head, this.config.nHeads - 1);
+      this.buildHeads();
+    }
+    if (type === "opening") return this.replay(message.tokens);
+    if (type === "ready") {
+      this.ready = true;
+      this.say(`The model is here: ${(message.bytes / 1e6).toFixed(1)} MB.`);
+      return this.restore();
+    }
+    if (message.run !== this.run) return;
+    if (type === "token") return this.show(message);
+    const speed = Math.round(message.tokens / message.seconds);
+    this.say(`${message.story ? "The model ended the story" : "The text may not grow further"} after `
+      + `${message.tokens} tokens (${speed} tokens a second).`);
+    this.$("announce").textContent = this.text();
+    this.finish();
+  }
+
+  /** What is shown before the model is here. @param {Token[]} tokens */
+  replay(tokens) {
+    this.$("story").replaceChildren();
+    this.keep = tokens.filter((t) => t.given).length - 1;
+    for (const token of tokens) this.show(token);
+  }
+
+  // ---- the story
+
+  text(tokens = this.tokens) { return tokens.map((t) => t.text).join(""); }
+
+  /** A new token has come. @param {Token} token */
+  show(token) {
+    const first = token.pos === 0 && !token.text; // the token that begins a text
+    this.tokens.push(token);
+    // spans, since a line may break between a button's neighbours, but not within a word
+    const node = make("span", { className: "tok", textContent: first ? "start" : token.text });
+    node.setAttribute("role", "button");
+    node.tabIndex = -1; // one of all words takes the focus: the chosen one
+    if (!token.given) node.classList.add("written");
+    if (first) node.classList.add("bos");
+    node.dataset.pos = String(token.pos);
+    node.setAttribute("aria-label", `word ${token.pos}: ${this.label(token.id)}`);
+    this.$("story").append(node);
+    this.$("cache").max = this.config.seqLen;
+    this.$("cache").value = token.pos + 1;
+    this.$("cache-says").textContent =
+      `${token.pos + 1} of ${this.config.seqLen} positions have their keys and values kept`;
+    if (this.keep >= 0 ? token.pos === this.keep : token.given) this.choose(token.pos);
+  }
+
+  finish() {
+    const { request, whole: before } = this;
+    this.$("story").style.minHeight = "";
+    this.whole = this.text();
+    if (before && this.compare) {
+      this.$("other").hidden = false;
+      this.$("other-title").textContent = this.compare;
+      this.$("other-text").textContent = before;
+    }
+    this.compare = "";
+    if (this.chosen >= this.tokens.length || this.chosen < 0) this.choose(this.tokens.length - 1);
+    else this.drawArcs(); // words may have moved
+    const ids = this.tokens.map((t) => t.id), off = request.off.join(", ");
+    const same = this.versions.findIndex((v) => v.off === off && String(v.ids) === String(ids));
+    if (same >= 0) this.version = same;
+    else {
+      const parent = this.versions[this.version];
+      let at = 0;
+      while (parent && at < ids.length && parent.ids[at] === ids[at]) at += 1;
+      const texts = this.tokens.map((t) => t.text);
+      const from = parent ? this.version : -1;
+      const why = parent ? this.reason(request, parent) : "";
+      this.versions.push({ ids, texts, off, request, at, from, why });
+      this.version = this.versions.length - 1;
+    }
+    this.drawVersions();
+  }
+
+  /** What made a version differ from the one it was made of. @param {any} request @param {any} parent */
+  reason(request, parent) {
+    const { off } = request, old = parent.request;
+    if (String(off) !== String(old.off))
+      return off.length ? `without ${off.map((/** @type {string} */ n) => `head ${n}`).join(" and ")}`
+        : "all heads on";
+    if (request.ids && String(request.ids) !== String(old.ids)) {
+      const at = request.ids.length - 1;
+      return `“${this.label(request.ids[at])}” instead of “${
+        at < parent.ids.length ? this.label(parent.ids[at]) : "the end"}”`;
+    }
+    return `temperature ${request.temperature}, top-p ${request.topP}, seed ${request.seed}`;
+  }
+
+  drawVersions() {
+    /** @param {number} from @returns {Node[]} */
+    const branch = (from) => this.versions.flatMap((version, i) => {
+      if (version.from !== from) return [];
+      const rest = version.texts.slice(Math.max(0, version.at - 1)).join("").trim();
+      const button = make("button", { type: "button" },
+        ...(version.why ? [make("strong", { textContent: version.why }), make("br")] : []),
+        `${version.at ? "… " : ""}${rest.slice(0, 70)}${rest.length > 70 ? " …" : ""}`);
+      button.setAttribute("aria-current", String(i === this.version));
+      button.onclick = () => {
+        this.version = i;
+        this.off = new Set(version.request.off);
+        this.write({ ...version.request, keep: this.chosen });
+      };
+      const children = branch(i);
+      return [make("li", {}, button, ...(children.length ? [make("ul", {}, ...children)] : []))];
+    });
+    this.$("versions").replaceChildren(...branch(-1));
+  }
+
+  /** Choose a word. @param {number} pos */
+  choose(pos) {
+    if (!this.tokens[pos]) return;
+    this.chosen = pos;
+    for (const node of this.$("story").querySelectorAll(".tok")) {
+      const here = +node.dataset.pos === pos;
+      node.classList.toggle("chosen", here);
+      node.setAttribute("aria-pressed", String(here));
+      node.tabIndex = here ? 0 : -1;
+    }
+    this.drawHeads();
+    this.drawArcs();
+    this.drawBars();
+    this.drawWay();
+  }
+
+  /** Attention weights of a head from the chosen word. @param {number} layer @param {number} head */
+  weightsOf(layer, head) {
+    const token = this.tokens[this.chosen];
+    if (!token) return new Float32Array();
+    const n = token.pos + 1, at = (layer * this.config.nHeads + head) * n;
+    return token.att.subarray(at, at + n);
+  }
+
+  drawArcs() {
+    const box = this.$("story"), nodes = box.querySelectorAll(".tok");
+    box.querySelector("svg")?.remove();
+    nodes.forEach((/** @type {any} */ n) => n.style.removeProperty("--weight"));
+    const weights = this.weightsOf(this.head.layer, this.head.head), from = nodes[this.chosen];
+    if (!from) return;
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("aria-hidden", "true");
+    const frame = box.getBoundingClientRect();
+    /** @param {Element} node */
+    const top = (node) => {
+      const r = node.getClientRects()[0] ?? node.getBoundingClientRect();
+      return [r.left + r.width / 2 - frame.left, r.top - frame.top];
+    };
+    const [x1, y1] = top(from);
+    weights.forEach((weight, pos) => {
+      if (weight < 0.02 || !nodes[pos]) return;
+      nodes[pos].style.setProperty("--weight", percent(0.65 * weight, 1).replace(" ", ""));
+      if (pos === this.chosen) return;
+      const [x2, y2] = top(nodes[pos]), lift = Math.min(y1, y2) - 10 - Math.abs(x1 - x2) / 12;
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("d", `M ${x1} ${y1} C ${x1} ${lift}, ${x2} ${lift}, ${x2} ${y2}`);
+      path.setAttribute("stroke-width", String(0.5 + 4 * weight));
+      path.setAttribute("opacity", String(0.25 + 0.75 * weight));
+      svg.append(path);
+    });
+    box.append(svg);
+  }
+
+  // ---- heads
+
+  buildHeads() {
+    const { nLayers, nHeads } = this.config;
+    this.$("heads").replaceChildren();
+    this.$("heads-title").textContent = `${nLayers * nHeads} attention heads`;
+    for (let layer = 0; layer < nLayers; layer++) {
+      const row = make("div", { className: "row" }, make("span", { textContent: `layer ${layer}` }));
+      row.style.gridTemplateColumns = `3.2rem repeat(${nHeads}, minmax(30px, 1fr))`;
+      for (let head = 0; head < nHeads; head++) {
+        const button = make("button", { type: "button", className: "head", textContent: String(head) });
+        button.dataset.layer = String(layer);
+        button.dataset.head = String(head);
+        button.setAttribute("aria-label", `layer ${layer}, head ${head}`);
+        const look = () => { this.head = { layer, head }; this.drawHeads(); this.drawArcs(); };
+        button.onfocus = button.onmouseenter = look;
+        button.onclick = () => { look(); this.toggle(`${layer}.${head}`); };
+        row.append(button);
+      }
+      this.$("heads").append(row);
+    }
+  }
+
+  /** Switch a head off, or on again. @param {string} name */
+  toggle(name) {
+    if (!this.ready) return this.say("The model is still loading. Please wait a moment.");
+    if (!this.off.delete(name)) this.off.add(name);
+    this.rewrite();
+  }
+
+  /** With the heads that are off now. */
+  rewrite() {
+    this.compare = this.off.size ? "Before, with more heads" : "Before, with heads switched off";
+    this.write({ ...this.request, off: [...this.off].sort(), keep: this.chosen });
+    this.drawHeads();
+  }
+
+  drawHeads() {
+    this.$("all-on").disabled = !this.off.size;
+    for (const button of this.$("heads").querySelectorAll(".head")) {
+      const layer = +button.dataset.layer, head = +button.dataset.head;
+      const most = Math.max(0, ...this.weightsOf(layer, head).subarray(1));
+      button.style.setProperty("--weight", percent(0.05 + 0.5 * most, 1).replace(" ", ""));
+      button.setAttribute("aria-pressed", String(this.off.has(`${layer}.${head}`)));
+      button.classList.toggle("chosen", layer === this.head.layer && head === this.head.head);
+    }
+    const { layer, head } = this.head, weights = [...this.weightsOf(layer, head)];
+    if (!weights.length) return;
+    const best = weights.indexOf(Math.max(...weights));
+    const [from, to] = [this.chosen, best].map((pos) => this.label(this.tokens[pos].id));
+    const off = this.off.has(`${layer}.${head}`) ? " It is switched off." : "";
+    this.$("head-says").textContent = `Layer ${layer}, head ${head}: from “${from}”, ${
+      percent(weights[best])} of its attention is on “${to}”.${off}`;
+  }
+
+  // ---- the next token
+
+  drawBars() {
+    const token = this.tokens[this.chosen];
+    if (!token) return;
+    const { temperature, topP } = this.settings(), { logits } = token;
+    let top = -Infinity;
+    for (const logit of logits) top = Math.max(top, logit);
+    const p = Float64Array.from(logits, (x) => Math.exp((x - top) / (temperature || 1)));
+    const sum = p.reduce((a, b) => a + b);
+    const order = [...p.keys()].sort((a, b) => p[b] - p[a]);
+    let cumulative = 0, kept = 0;
+    for (; kept < order.length && (temperature ? cumulative <= topP : kept < 1); kept++)
+      cumulative += p[order[kept]] / sum;
+    this.$("bars").replaceChildren(...order.slice(0, SHOWN).map((id, rank) => {
+      const share = p[id] / sum, length = make("span", { className: "length" });
+      length.style.width = `${100 * p[id] / p[order[0]]}%`;
+      const bar = make("button", { type: "button", className: "bar" },
+        make("span", { className: "name", textContent: this.label(id) }), length,
+        make("span", { className: "share", textContent: percent(share, 1) }));
+      if (rank >= kept) bar.classList.add("out");
+      bar.setAttribute("aria-label", `${this.label(id)}, ${(100 * share).toFixed(1)} percent${
+        rank < kept ? "" : ", left out by top-p"}`);
+      bar.onclick = () => this.fork(id);
+      return bar;
+    }));
+    this.$("kept").textContent = temperature
+      ? `Top-p keeps ${kept === 1 ? "1 token" : `${kept} tokens`} of ${p.length}; one of them is drawn.`
+      : "At temperature 0 nothing is drawn: the most probable token is taken.";
+  }
+
+  /** Go on from the chosen word with another token. @param {number} id */
+  fork(id) {
+    if (!this.ready) return this.say("The model is still loading. Please wait a moment.");
+    const ids = this.tokens.slice(0, this.chosen + 1).map((t) => t.id);
+    this.compare = "Before";
+    this.write({ ...this.request, ids: [...ids, id], keep: this.chosen + 1 });
+  }
+
+  // ---- the way of a token
+
+  drawWay() {
+    const token = this.tokens[this.chosen];
+    if (!token) return;
+    const { site } = this.options, { nLayers, dim } = this.config;
+    /** @param {string} chapter @param {string} station @param {string} says @param {string} much */
+    const row = (chapter, station, says, much) => make("li", {},
+      make("a", { href: `${site}${chapter}.html`, textContent: station }),
+      make("span", { className: "name", textContent: says }), make("span", { textContent: much }));
+    const guess = token.lens.map((g) => [this.label(g.id), percent(g.p)]);
+    this.$("way").replaceChildren(
+      row("03_tokenizer", "token", this.label(token.id), `id ${token.id}`),
+      row("04_ops", "embedding", guess[0][0], guess[0][1]),
+      ...guess.slice(1).map(([name, p], i) => row("07_transformer", `block ${i}`, name, p)),
+      row("08_sampling", "logits", `${token.logits.length} numbers`, guess[nLayers][1]),
+    );
+    this.$("way-says").textContent =
+      `On its way the token is a list of ${dim} numbers, to which each block adds.`;
+  }
+
+  // ---- the tour
+
+  /** @returns {[string, () => void][]} */
+  tour() {
+    const name = () => { this.head = { layer: 4, head: 7 }; this.choose(COMMA); };
+    return [
+      ["The model has read “Once there was a boy named Ben. One day,” and goes on by itself, one token at a time.",
+        () => { this.begin(); }],
+      ["Look at the comma. From there the model must guess the next word, and it is sure of “Ben”. How does it know?",
+        () => { this.choose(COMMA); this.into("bars"); }],
+      ["This head, number 7 of layer 4, puts nearly all of its attention on “Ben”. Head 3 does the same.",
+        () => { name(); this.into("story"); }],
+      ["Now both are switched off, and the model writes again. The hero has lost his name.",
+        () => { this.off = new Set(["4.3", "4.7"]); this.rewrite(); this.into("story"); }],
+      ["Two of forty heads carry the name. Now it is your turn: choose a word, switch off a head, or press a bar.",
+        () => {}],
+    ];
+  }
+
+  /** @param {string} id */
+  into(id) { this.$(id).scrollIntoView({ block: "nearest" }); }
+
+  /** The first example as it is at first. */
+  begin() {
+    this.$("prompt").value = EXAMPLES[0];
+    this.$("temperature").value = "0";
+    this.$("temperature-value").textContent = "0";
+    this.off.clear();
+    this.tokens = [];
+    this.compare = "";
+    this.version = -1;
+    this.write({ keep: COMMA });
+  }
+
+  next() {
+    clearTimeout(this.timer);
+    this.step += 1;
+    const stations = this.tour(), last = stations.length - 1;
+    if (this.step > last) return this.end();
+    const [text, act] = stations[this.step];
+    this.$("caption").hidden = false;
+    this.$("caption-text").textContent = text;
+    this.$("caption-next").textContent = this.step < last ? "Next" : "Done";
+    act();
+    if (this.step < last) this.timer = setTimeout(() => this.next(), 7000);
+  }
+
+  end() {
+    clearTimeout(this.timer);
+    this.step = -1;
+    this.$("caption").hidden = true;
+    this.$("tour").focus();
+  }
+
+  // ---- the address: a link gives the same text again
+
+  remember() {
+    const { request } = this;
+    if (!request || !this.options.address) return;
+    const parameters = new URLSearchParams({
+      prompt: request.prompt, t: String(request.temperature), p: String(request.topP),
+      seed: String(request.seed),
+    });
+    if (request.off.length) parameters.set("off", request.off.join(","));
+    if (request.ids) parameters.set("ids", request.ids.join("-"));
+    history.replaceState(null, "", `#${parameters}`);
+  }
+
+  restore() {
+    const given = new URLSearchParams(this.options.address ? location.hash.slice(1) : "");
+    for (const [name, key] of [["prompt", "prompt"], ["temperature", "t"], ["top-p", "p"], ["seed", "seed"]]) {
+      const value = given.get(key);
+      if (value !== null) this.$(name).value = value;
+    }
+    this.$("temperature-value").textContent = this.$("temperature").value;
+    this.$("top-p-value").textContent = this.$("top-p").value;
+    const { nLayers, nHeads, vocabSize } = this.config;
+    const isHead = (/** @type {string} */ name) => {
+      const [layer, head, rest] = name.split(".").map(Number);
+      return rest === undefined && layer >= 0 && layer < nLayers && head >= 0 && head < nHeads;
+    };
+    const ids = (given.get("ids") ?? "").split("-").map(Number);
+    const known = ids.length > 1 && ids[0] === this.bos && ids.every((id) => id > 0 && id < vocabSize);
+    this.off = new Set((given.get("off") ?? "").split(",").filter(isHead));
+    const looks = given.get("head") ?? "", word = +(given.get("word") ?? -1);
+    if (isHead(looks)) {
+      const [layer, head] = looks.split(".").map(Number);
+      this.head = { layer, head };
+    }
+    this.write({ ...(known ? { ids } : {}), keep: word >= 0 ? word : this.chosen });
+    const station = { story: "story", next: "bars", heads: "heads", way: "way" }[
+      /** @type {"story"} */ (given.get("at") ?? "")];
+    if (station) this.$(station).closest("section").scrollIntoView();
+  }
 }
 
-// ---- a model of one's own
+// ---- in a notebook: the kernel is the engine (anywidget calls this)
 
-$("file").onchange = async () => {
-  const files = [...$("file").files], words = files.find((f) => /^tok/i.test(f.name));
-  const model = files.find((f) => f !== words);
-  if (!model || !words) return say("Choose two files: the model and its tokenizer (tokenizer.bin).", true);
-  state.ready = false;
-  say(`${model.name} is being read …`);
-  state.off.clear();
-  history.replaceState(null, "", "#");
-  const buffers = [await model.arrayBuffer(), await words.arrayBuffer()];
-  worker.postMessage({ type: "open", model: buffers[0], vocabulary: buffers[1] }, buffers);
+/** @param {any} model what Python shares @returns {Engine} */
+function kernel(model) {
+  const view = String(Math.random()); // a widget may be shown in several places
+  return {
+    post: (message) => model.send({ ...message, view }),
+    listen: (receive) => model.on("msg:custom", (/** @type {any} */ content, /** @type {DataView[]} */ buffers) => {
+      const { arrays = [], ...message } = content;
+      if (message.view !== view) return;
+      arrays.forEach((/** @type {string} */ name, /** @type {number} */ i) => {
+        const { buffer, byteOffset, byteLength } = buffers[i];
+        message[name] = new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
+      });
+      receive(message);
+    }),
+  };
+}
+
+/** Follow JupyterLab's colours, which may differ from the system's. @param {HTMLElement} host */
+function followTheme(host) {
+  const follow = () => {
+    const light = document.body.dataset.jpThemeLight;
+    host.style.colorScheme = light ? (light === "true" ? "light" : "dark") : "";
+  };
+  const observer = new MutationObserver(follow);
+  observer.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  follow();
+  return () => observer.disconnect();
+}
+
+export default {
+  /** @param {{model: any, el: HTMLElement}} view */
+  render({ model, el }) {
+    const root = el.attachShadow({ mode: "open" });
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(model.get("styles"));
+    root.adoptedStyleSheets = [sheet];
+    root.innerHTML = model.get("markup"); // ours: a part of index.html
+    const engine = kernel(model);
+    new Explorer(root, engine, model.get("options"));
+    engine.post({ type: "open" });
+    return followTheme(el);
+  },
 };
-
-// ---- start
-
-$("prompt-form").onsubmit = (/** @type {Event} */ e) => {
-  e.preventDefault();
-  state.compare = "";
-  write();
-};
-$("examples").append(...EXAMPLES.slice(1).map((text) => {
-  const button = make("button", { type: "button", textContent: text });
-  button.onclick = () => { $("prompt").value = text; write(); };
-  return button;
-}));
-addEventListener("resize", drawArcs);
-if (location.protocol === "file:")
-  say("Opened as a file, a browser lets no page load a model. Serve the folder: python -m http.server", true);
-else worker.postMessage({
-  type: "open", model: new URL(MODEL, location.href).href,
-  vocabulary: new URL(VOCABULARY, location.href).href,
-});

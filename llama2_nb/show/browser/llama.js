@@ -28,6 +28,7 @@ function need(possible, what, expected, found) {
  */
 
 const MAGIC = 0x616b3432; // "ak42", at the beginning of versions 1 and 2
+const GGUF = 0x46554747; // another format, which many models are found in
 const FIELDS = [
   "dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len",
 ];
@@ -36,7 +37,8 @@ const FIELDS = [
 export function readHeader(file) {
   need(file.byteLength >= 28, "header", "28 bytes", file.byteLength);
   const view = new DataView(file);
-  const later = view.getUint32(0, true) === MAGIC;
+  const sign = view.getUint32(0, true), later = sign === MAGIC;
+  need(sign !== GGUF, "format", "a llama2.c checkpoint (.bin)", "GGUF");
   need(!later || file.byteLength >= 256, "header", "256 bytes", file.byteLength);
   const version = later ? view.getInt32(4, true) : 0;
   need(!later || version === 1 || version === 2, "version", "1 or 2", version);

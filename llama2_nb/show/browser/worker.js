@@ -26,6 +26,7 @@ async function open({ model: file, vocabulary }) {
   postMessage({
     type: "ready",
     config: model.config,
+    bos: BOS,
     bytes: bytes.byteLength,
     pieces: tokenizer.pieces.map((piece) => decoder.decode(piece)),
   });
