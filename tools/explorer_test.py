@@ -431,6 +431,10 @@ def check_look(browser, base: str, shots: Path | None) -> str:
         assert wide <= width, (mode, wide)
         if shots:
             page.screenshot(path=shots / f"explorer-{mode}.png", full_page=True)
+        if shots and mode == "light":  # as tools/site/static/card.png, which links show elsewhere
+            page.set_viewport_size({"width": 1200, "height": 630})
+            page.evaluate("scrollTo(0, 0)")
+            page.screenshot(path=shots / "card.png")
         page.close()
     return ", ".join(MODES)
 

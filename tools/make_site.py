@@ -99,8 +99,8 @@ def links(text: str) -> str:
             f"]({REPO}/blob/{BRANCH}/{(NOTEBOOKS / path).resolve().relative_to(ROOT).as_posix()})"
         )
 
-    live = rf"\[([^]]+)\]\({re.escape(LIVE)}\)"
-    text = re.sub(live, r'<a href="explorer/index.html">\1</a>', text)
+    live = rf"\[([^]]+)\]\({re.escape(LIVE)}(#[^)]*)?\)"
+    text = re.sub(live, r'<a href="explorer/index.html\2">\1</a>', text)
     return re.sub(r"\]\(([^)\s]+)\)", target, text)
 
 
@@ -141,12 +141,27 @@ def code_cell(cell: dict, directives: dict[str, str], text: str, where: str) -> 
     }
 
 
-def kernel_note(name: str) -> dict:
+# playground → where the live page shows the same, without a kernel
+STATIONS = {
+    "attention explorer": "head=4.7&at=heads",
+    "cache explorer": "at=way",
+    "sampling explorer": "t=0.8&at=next",
+    "story stepper": "at=story",
+    "explorer": "",
+}
+
+
+def kernel_note(name: str, playground: str) -> dict:
+    "What a visitor of the site can do about a playground's picture."
     colab, binder = launchers(name)
+    live = ""
+    if (station := STATIONS.get(playground)) is not None:
+        address = f"explorer/index.html{'#' * bool(station)}{station}"
+        live = f'<a href="{address}">Try it live</a> with the bundled model, here and now. '
     return markdown(
-        ":::{admonition} Needs a kernel\n:class: note\nA picture of how it opens. To move it, it"
-        f" needs a kernel: open this page in [Colab]({colab}) or [Binder]({binder}), or in Jupyter"
-        " on your own machine.\n:::"
+        ":::{admonition} Needs a kernel\n:class: note\n"
+        f"{live}A picture of how it opens. To move it, it needs a kernel: open this page in"
+        f" [Colab]({colab}) or [Binder]({binder}), or in Jupyter on your own machine.\n:::"
     )
 
 
@@ -256,19 +271,31 @@ def page(path: Path, answers: dict) -> list[dict]:
         if "export" in directives:
             cells.append(markdown(f"(cell-{cell['id']})="))
         cells.append(code_cell(cell, directives, text, name))
-        if any(
-            NEEDS_KERNEL in "".join(o.get("data", {}).get("text/plain", ""))
-            for o in cell.get("outputs", [])
-        ):
-            cells.append(kernel_note(name))
+        for output in cell.get("outputs", []):
+            shown = "".join(output.get("data", {}).get("text/plain", ""))
+            if NEEDS_KERNEL in shown:
+                cells.append(kernel_note(name, shown.partition(":")[0]))
     return cells
 
 
+def description(cells: list[dict]) -> str:
+    "What a page is about, for a link to it: the line below its title and its first paragraph."
+    prose = "\n\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
+    prose = re.sub(r":::.*?:::", "", prose, flags=re.S)
+    parts = [p for p in re.split(r"\n\s*\n", prose) if p.strip() and not re.match(r"[#|(\-<`]", p)]
+    text = " ".join(parts[:2]).removeprefix("> ").replace("\n", " ")
+    text = re.sub(r"<[^>]+>|!?\[([^]]*)\]\([^)]*\)", r"\1", text)
+    return textwrap.shorten(re.sub(r"[*`]", "", text), 200, placeholder=" …")
+
+
 def write_notebook(name: str, cells: list[dict]) -> None:
+    said = description(cells)
     numbered = [{"id": f"cell{i}", **cell} for i, cell in enumerate(cells)]
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+        "og:description": said,
+        "myst": {"html_meta": {"description": said}},
     }
     notebook = nbformat.v4.new_notebook(cells=nbformat.from_dict(numbered), metadata=metadata)
     nbformat.write(notebook, PAGES / f"{name}.ipynb")

@@ -28,7 +28,7 @@ from playwright.sync_api import sync_playwright
 from browser_test import Witness
 from make_site import NEEDS_KERNEL, launchers, read, solutions
 from serve import served
-from settings import NOTEBOOKS
+from settings import NOTEBOOKS, SITE
 
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT, DARK, PHONE = "light", "dark", "phone"
@@ -59,6 +59,20 @@ class Anchors(HTMLParser):
         }
 
 
+class Cards(HTMLParser):
+    "What a page says of itself in its head."
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: dict[str, str] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        a = dict(attributes)
+        if tag == "meta" and (name := a.get("property") or a.get("name")):
+            self.tags[name] = a.get("content") or ""
+
+
 def check_links(folder: Path, base: str) -> tuple[list[str], list[str]]:
     "Follow every link from the front page: the pages found, and what is wrong."
     pages, answers, todo, problems = {}, {}, [base + "index.html"], []
@@ -87,6 +101,8 @@ def check_links(folder: Path, base: str) -> tuple[list[str], list[str]]:
         where = url.removeprefix(base)
         if answers[address] != 200:
             problems.append(f"{where}: {link} answers {answers[address]}")
+        elif "=" in place:  # what the live page is to show, no place on it
+            continue
         elif address in pages and place not in pages[address].places:
             problems.append(f"{where}: {link} leads to no place on its page")
     found = sorted(url.removeprefix(base) for url in pages)
@@ -218,23 +234,63 @@ def walk(chromium: str, base: str, names: list[str], shots: Path) -> list[str]:
     return problems
 
 
+CLUTTER = re.compile(r"System Settings|Open in Colab|\bfrom llama2_nb|\bimport numpy")
+
+
+def search(page, base: str, word: str) -> tuple[list[str], str]:
+    "The addresses that the search finds, and all that it shows of them."
+    page.goto(f"{base}search.html?q={word}")
+    page.wait_for_function(
+        "document.querySelector('#search-results"
+        " .search-summary')?.textContent.match(/found|did not match/)"
+    )
+    page.wait_for_load_state("networkidle")
+    found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
+    return found, page.locator("#search-results").inner_text()
+
+
+def check_results(page, base: str) -> list[str]:
+    "Menus, badges, imports and doubles among what the search shows."
+    found, text = search(page, base, "attention")
+    pages = [url.partition("#")[0].partition("?")[0] for url in found]
+    problems = [f"search: {len(pages) - len(set(pages))} doubles"] * (len(set(pages)) < len(pages))
+    return problems + [f"search: shows {clutter!r}" for clutter in set(CLUTTER.findall(text))]
+
+
 def check_search(browser, base: str) -> list[str]:
-    "Does the search find a word of the book, a function and nothing for nonsense?"
+    """Does the search find a word of the book, a function and nothing for nonsense, and does it
+    show what the pages say?
+    """
     page, problems = browser.new_page(), []
     for word, expected in {
         "nucleus": "08_sampling.html",
         "rope_cos_sin": "api/rope.html",
         "xqzzq": None,
     }.items():
-        page.goto(f"{base}search.html?q={word}")
-        page.wait_for_function(
-            "document.querySelector('#search-results"
-            " .search-summary')?.textContent.match(/found|did not match/)"
-        )
-        found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
+        found, _ = search(page, base, word)
         if not (any(expected in url for url in found) if expected else not found):
             problems.append(f"search: {word} finds {found[:3]}")
+    problems += check_results(page, base)
+    page.route("**/site.js*", lambda route: route.abort())  # the control: without what cleans it
+    if len(check_results(page, base)) < 2:
+        problems.append("search: a control passed, clutter and doubles weren't seen")
     page.close()
+    return problems
+
+
+def check_cards(folder: Path, names: list[str]) -> list[str]:
+    "What a link to a page shows elsewhere: a description of its own, and a picture that exists."
+    problems, seen = [], {}
+    for name in names:
+        tags = Cards((folder / name).read_text(encoding="utf-8")).tags
+        said, picture = tags.get("og:description", ""), tags.get("og:image", "")
+        if not said or not tags.get("description") or CLUTTER.search(said):
+            problems.append(f"{name}: is described as {said!r}")
+        if said in seen:
+            problems.append(f"{name}: is described as {seen[said]}")
+        seen[said] = name
+        if not (picture.startswith(SITE) and (folder / picture.removeprefix(SITE)).exists()):
+            problems.append(f"{name}: its picture is {picture!r}")
     return problems
 
 
@@ -283,6 +339,8 @@ def controls(browser) -> list[str]:
         )
         with served(folder) as base:
             links = check_links(folder, base)[1]
+            if len(check_cards(folder, ["good.html", "alone.html"])) < 4:
+                missed.append("cards: expected pages without a description and a picture")
             for name, (_, expected) in faulty.items():
                 seen = visit(browser, base, f"{name}.html", None) + [
                     p for p in links if p.startswith(f"{name}.html")
@@ -325,6 +383,8 @@ def main() -> int:
             return 1
         pages, problems = check_links(options.site, base)
         problems += check_text(options.site) + check_search(browser, base)
+        described = [name for name in pages if name not in ("search.html", "genindex.html")]
+        problems += check_cards(options.site, described)
         browser.close()
         with ProcessPoolExecutor(WALKERS, multiprocessing.get_context("spawn")) as pool:
             for seen in [

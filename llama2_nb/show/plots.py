@@ -368,7 +368,7 @@ def rope_arrows(
     pairs: list[tuple],  # (title, arrows); arrows: list of (x, y, label)
 ):  # → figure
     "Two-dimensional vectors as arrows, a panel for each entry."
-    fig, axes = _figure(3 * len(pairs), 3, 1, len(pairs), squeeze=False)
+    fig, axes = _figure(2.6 * len(pairs), 2.9, 1, len(pairs), squeeze=False, layout="constrained")
     for ax, (title, arrows) in zip(axes.flat, pairs):
         ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="#DDDDDD"))
         for (x, y, name), color in zip(arrows, SERIES):
@@ -382,9 +382,9 @@ def rope_arrows(
             aspect="equal",
             xticks=[],
             yticks=[],
-            title=figure_text(title),
         )
-        ax.legend(frameon=False, loc="upper left", fontsize=8)
+        ax.set_title(figure_text(title), size=10)
+        ax.legend(frameon=False, loc="upper left", fontsize=9)
     return fig
 
 
@@ -393,7 +393,7 @@ def rope_bands(
     n: int = 200,  # positions
 ):  # → figure
     "The cosine of each pair's angle over the positions: fast pairs above, slow ones below."
-    fig, ax = _figure(9, 2.4)
+    fig, ax = _figure(7.9, 2.4, layout="constrained")
     im = ax.imshow(
         np.cos(np.outer(frequencies, np.arange(n))),
         aspect="auto",
@@ -450,7 +450,7 @@ def attention_heads(
     columns = min(4, len(weights))
     rows = -(-len(weights) // columns)
     fig, axes = _figure(
-        2.3 * columns, 2.5 * rows + 0.3, rows, columns, squeeze=False, layout="constrained"
+        1.95 * columns, 2.1 * rows + 0.3, rows, columns, squeeze=False, layout="constrained"
     )
     for ax in axes.flat:
         ax.axis("off")
@@ -471,8 +471,8 @@ def attention_steps(
     masked = np.where(np.tri(T) > 0, scores, -np.inf)
     exps = np.exp(masked - masked.max(-1, keepdims=True))
     weights = exps / exps.sum(-1, keepdims=True)
-    fig, axes = _figure(11, 4.3, 1, 3)
-    limit, size = np.abs(scores).max(), 8 if T <= 16 else 5
+    fig, axes = _figure(7.9, 3.3, 1, 3)
+    limit = np.abs(scores).max()
     panels = (
         (scores, "scores", SCORES, -limit),
         (np.where(np.tri(T) > 0, scores, np.nan), "masked scores", SCORES, -limit),
@@ -483,7 +483,7 @@ def attention_steps(
             a if title == "scores" else _triangle(a), cmap=cmap, vmin=low, vmax=limit if low else 1
         )
         for axis in ax.xaxis, ax.yaxis:
-            _token_ticks(axis, tokens, size=size)
+            _token_ticks(axis, tokens, most=16, size=8)
         ax.tick_params(axis="x", rotation=90)
         ax.set_title(title)
         fig.colorbar(im, shrink=0.6)
@@ -573,7 +573,7 @@ def logit_lens(
 ):  # → figure
     """Candidates for the next token as a table:
     what the model would say if it stopped after each block, for instance."""
-    fig, ax = _figure(7.9, 0.42 * len(words) + 1)
+    fig, ax = _figure(7.9, 0.42 * len(words) + 1, layout="constrained")
     ax.imshow(probabilities, cmap=PROBABILITY, vmin=0, vmax=1.3, aspect="auto", origin="lower")
     for row, line in enumerate(words):
         for column, word in enumerate(line):

@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx.ext.mathjax",
     "sphinx.ext.autodoc",
+    "sphinxext.opengraph",
     "comments",
 ]
 autodoc_typehints = "description"  # beside the meaning of each parameter
@@ -52,6 +53,16 @@ mathjax3_config = {
     "loader": {"load": ["[tex]/textmacros"]},
     "tex": {"packages": {"[+]": ["textmacros"]}},
 }  # an escaped underscore within text
+
+# what a link to a page shows elsewhere: title, the page's first words, one picture for all
+ogp_site_url = f"{_cfg['doc_host']}{_cfg['doc_baseurl']}/"
+ogp_site_name = project
+ogp_image = f"{ogp_site_url}_static/card.png"
+ogp_image_alt = (
+    "The live page: a story, an arc from a comma to the name Ben, and 40 attention heads"
+)
+ogp_enable_meta_description = True
+ogp_social_cards = {"enable": False}
 
 html_theme = "sphinx_book_theme"
 html_title = project

@@ -360,7 +360,7 @@ export class Explorer {
     this.$("heads-title").textContent = `${nLayers * nHeads} attention heads`;
     for (let layer = 0; layer < nLayers; layer++) {
       const row = make("div", { className: "row" }, make("span", { textContent: `layer ${layer}` }));
-      row.style.gridTemplateColumns = `3.2rem repeat(${nHeads}, minmax(30px, 1fr))`;
+      row.style.gridTemplateColumns = `4.5em repeat(${nHeads}, minmax(30px, 1fr))`;
       for (let head = 0; head < nHeads; head++) {
         const button = make("button", { type: "button", className: "head", textContent: String(head) });
         button.dataset.layer = String(layer);
