@@ -175,6 +175,7 @@ def parse_header(data: bytes) -> Config:  # the first 28 bytes of a file, or mor
     need(len(data) >= 28, "header", "28 bytes", len(data), CheckpointError)
     header = HeaderFields(*struct.unpack_from("<7i", data))
     n = header.vocab_size
+    # −2³¹ has no positive counterpart of four bytes
     need(n not in (0, -(2**31)), "vocab_size", "a number of tokens", n, CheckpointError)
     return Config(*header._replace(vocab_size=abs(n)), shared_classifier=n > 0)
 
