@@ -16,7 +16,7 @@ from settings import NOTEBOOKS, ROOT
 
 FILE = ROOT / "llama2_nb/show/browser/llama.js"
 PROMPT = "Once there was a boy named Ben. One day,"  # as in the markup of the page
-OPENING = 24  # positions that the page shows before the model is there
+OPENING = 12  # positions that the page shows before the model is there
 
 
 def javascript() -> str:

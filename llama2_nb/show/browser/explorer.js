@@ -11,6 +11,7 @@ const EXAMPLES = [ // of the bundled model
   "Once upon a time",
 ];
 const COMMA = 11; // the position in the first example from which the name is looked up
+const PACE = 30; // ms between two written tokens, so that one can watch
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -68,7 +69,9 @@ export class Explorer {
     /** @type {any[]} versions of the story */ this.versions = [];
     this.version = -1; // the one that is shown
     this.compare = ""; // the heading of the text before, where it is shown
-    this.whole = ""; // the last text that was written to its end
+    /** @type {Token[]} the last text that was written to its end */ this.whole = [];
+    /** @type {any[]} messages that are not shown yet */ this.queue = [];
+    this.pacer = 0;
     this.step = -1; // of the tour
     this.timer = 0;
     this.bind();
@@ -84,11 +87,15 @@ export class Explorer {
     this.$("status").classList.toggle("bad", bad);
   }
 
-  /** A token as a label. @param {number} id */
+  /**
+   * A token as a label: a word as it is, the rest of a word after three dots.
+   * @param {number} id
+   */
   label(id) {
     if (id === this.bos) return "start";
-    const piece = this.pieces[id] ?? `<${id}>`;
-    return piece.replace(/^ /, "␣").replace("<0x0A>", "↵").replace(/\n/g, "↵");
+    const piece = (this.pieces[id] ?? `<${id}>`).replace("<0x0A>", "line end").replace(/\n/g, "↵");
+    if (piece.startsWith(" ")) return piece.trim() || "space";
+    return /^\p{L}/u.test(piece) && piece !== "line end" ? `…${piece}` : piece;
   }
 
   // ---- controls
@@ -174,6 +181,10 @@ export class Explorer {
     this.$("story").style.minHeight = `${this.$("story").offsetHeight}px`;
     this.$("story").replaceChildren();
     this.$("other").hidden = true;
+    this.$("without").textContent = request.off.length ? `Written without ${this.named(request.off)}.` : "";
+    this.queue = [];
+    clearTimeout(this.pacer);
+    this.pacer = 0;
     this.engine.post({ type: "write", ...request, run: ++this.run });
     this.remember();
   }
@@ -198,12 +209,36 @@ export class Explorer {
       return this.restore();
     }
     if (message.run !== this.run) return;
-    if (type === "token") return this.show(message);
+    this.queue.push(message);
+    if (!this.pacer) this.drain();
+  }
+
+  /** Show what has come: the prompt at once, what the model writes one by one. */
+  drain() {
+    this.pacer = 0;
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    while (this.queue.length) {
+      const message = this.queue.shift();
+      if (message.type === "end") return this.ended(message);
+      this.show(message);
+      if (message.given || still) continue;
+      this.pacer = setTimeout(() => this.drain(), PACE);
+      return;
+    }
+  }
+
+  /** @param {any} message what the engine says at the end of a text */
+  ended(message) {
     const speed = Math.round(message.tokens / message.seconds);
     this.say(`${message.story ? "The model ended the story" : "The text may not grow further"} after `
       + `${message.tokens} tokens (${speed} tokens a second).`);
     this.$("announce").textContent = this.text();
     this.finish();
+  }
+
+  /** Heads by name. @param {string[]} off each "layer.head" */
+  named(off) {
+    return off.map((name) => `head ${name.split(".")[1]} of layer ${name.split(".")[0]}`).join(" and ");
   }
 
   /** What is shown before the model is here. @param {Token[]} tokens */
@@ -233,18 +268,21 @@ export class Explorer {
     this.$("cache").max = this.config.seqLen;
     this.$("cache").value = token.pos + 1;
     this.$("cache-says").textContent =
-      `${token.pos + 1} of ${this.config.seqLen} positions have their keys and values kept`;
+      `${token.pos + 1} of ${this.config.seqLen} places are taken.`;
     if (this.keep >= 0 ? token.pos === this.keep : token.given) this.choose(token.pos);
   }
 
   finish() {
-    const { request, whole: before } = this;
+    const { request, whole: before, tokens } = this;
     this.$("story").style.minHeight = "";
-    this.whole = this.text();
-    if (before && this.compare) {
+    this.whole = tokens;
+    if (before.length && this.compare) {
+      let same = 0;
+      while (same < before.length && before[same].id === tokens[same]?.id) same += 1;
       this.$("other").hidden = false;
       this.$("other-title").textContent = this.compare;
-      this.$("other-text").textContent = before;
+      this.$("other-text").replaceChildren(this.text(before.slice(0, same)),
+        make("em", { textContent: this.text(before.slice(same)) }));
     }
     this.compare = "";
     if (this.chosen >= this.tokens.length || this.chosen < 0) this.choose(this.tokens.length - 1);
@@ -269,8 +307,7 @@ export class Explorer {
   reason(request, parent) {
     const { off } = request, old = parent.request;
     if (String(off) !== String(old.off))
-      return off.length ? `without ${off.map((/** @type {string} */ n) => `head ${n}`).join(" and ")}`
-        : "all heads on";
+      return off.length ? `without ${this.named(off)}` : "all heads on";
     if (request.ids && String(request.ids) !== String(old.ids)) {
       const at = request.ids.length - 1;
       return `“${this.label(request.ids[at])}” instead of “${
@@ -334,7 +371,9 @@ export class Explorer {
     const frame = box.getBoundingClientRect();
     /** @param {Element} node */
     const top = (node) => {
-      const r = node.getClientRects()[0] ?? node.getBoundingClientRect();
+      // a token that begins with a space may have that space at the end of the line before
+      const parts = [...node.getClientRects()].sort((a, b) => b.width - a.width);
+      const r = parts[0] ?? node.getBoundingClientRect();
       return [r.left + r.width / 2 - frame.left, r.top - frame.top];
     };
     const [x1, y1] = top(from);
@@ -358,6 +397,7 @@ export class Explorer {
     const { nLayers, nHeads } = this.config;
     this.$("heads").replaceChildren();
     this.$("heads-title").textContent = `${nLayers * nHeads} attention heads`;
+    this.$("heads-shape").textContent = `This model has ${nLayers} layers of ${nHeads} heads; a token goes through layer 0 first.`;
     for (let layer = 0; layer < nLayers; layer++) {
       const row = make("div", { className: "row" }, make("span", { textContent: `layer ${layer}` }));
       row.style.gridTemplateColumns = `4.5em repeat(${nHeads}, minmax(30px, 1fr))`;
@@ -384,13 +424,14 @@ export class Explorer {
 
   /** With the heads that are off now. */
   rewrite() {
-    this.compare = this.off.size ? "Before, with more heads" : "Before, with heads switched off";
+    const before = this.request.off;
+    this.compare = before.length ? `Before, without ${this.named(before)}` : "Before, with all heads on";
     this.write({ ...this.request, off: [...this.off].sort(), keep: this.chosen });
     this.drawHeads();
   }
 
   drawHeads() {
-    this.$("all-on").disabled = !this.off.size;
+    this.$("all-on").hidden = !this.off.size;
     for (const button of this.$("heads").querySelectorAll(".head")) {
       const layer = +button.dataset.layer, head = +button.dataset.head;
       const most = Math.max(0, ...this.weightsOf(layer, head).subarray(1));
@@ -402,9 +443,9 @@ export class Explorer {
     if (!weights.length) return;
     const best = weights.indexOf(Math.max(...weights));
     const [from, to] = [this.chosen, best].map((pos) => this.label(this.tokens[pos].id));
-    const off = this.off.has(`${layer}.${head}`) ? " It is switched off." : "";
-    this.$("head-says").textContent = `Layer ${layer}, head ${head}: from “${from}”, ${
-      percent(weights[best])} of its attention is on “${to}”.${off}`;
+    const off = this.off.has(`${layer}.${head}`);
+    this.$("head-says").textContent = `Head ${head} of layer ${layer} looks from “${from}” at “${to}” with ${
+      percent(weights[best])} of its attention.${off ? " It is switched off: what it finds is not used." : ""}`;
   }
 
   // ---- the next token
@@ -421,7 +462,8 @@ export class Explorer {
     let cumulative = 0, kept = 0;
     for (; kept < order.length && (temperature ? cumulative <= topP : kept < 1); kept++)
       cumulative += p[order[kept]] / sum;
-    this.$("bars").replaceChildren(...order.slice(0, SHOWN).map((id, rank) => {
+    const shown = order.slice(0, SHOWN).filter((id, rank) => rank < 4 || p[id] / sum >= 5e-4);
+    this.$("bars").replaceChildren(...shown.map((id, rank) => {
       const share = p[id] / sum, length = make("span", { className: "length" });
       length.style.width = `${100 * p[id] / p[order[0]]}%`;
       const bar = make("button", { type: "button", className: "bar" },
@@ -435,7 +477,7 @@ export class Explorer {
     }));
     this.$("kept").textContent = temperature
       ? `Top-p keeps ${kept === 1 ? "1 token" : `${kept} tokens`} of ${p.length}; one of them is drawn.`
-      : "At temperature 0 nothing is drawn: the most probable token is taken.";
+      : "";
   }
 
   /** Go on from the chosen word with another token. @param {number} id */
@@ -460,34 +502,33 @@ export class Explorer {
     this.$("way").replaceChildren(
       row("03_tokenizer", "token", this.label(token.id), `id ${token.id}`),
       row("04_ops", "embedding", guess[0][0], guess[0][1]),
-      ...guess.slice(1).map(([name, p], i) => row("07_transformer", `block ${i}`, name, p)),
+      ...guess.slice(1).map(([name, p], i) => row("07_transformer", `layer ${i}`, name, p)),
       row("08_sampling", "logits", `${token.logits.length} numbers`, guess[nLayers][1]),
     );
     this.$("way-says").textContent =
-      `On its way the token is a list of ${dim} numbers, to which each block adds.`;
+      `On its way the token is a list of ${dim} numbers, to which each layer adds something.`;
   }
 
   // ---- the tour
 
   /** @returns {[string, () => void][]} */
   tour() {
-    const name = () => { this.head = { layer: 4, head: 7 }; this.choose(COMMA); };
     return [
-      ["The model has read “Once there was a boy named Ben. One day,” and goes on by itself, one token at a time.",
-        () => { this.begin(); }],
-      ["Look at the comma. From there the model must guess the next word, and it is sure of “Ben”. How does it know?",
-        () => { this.choose(COMMA); this.into("bars"); }],
-      ["This head, number 7 of layer 4, puts nearly all of its attention on “Ben”. Head 3 does the same.",
-        () => { name(); this.into("story"); }],
-      ["Now both are switched off, and the model writes again. The hero has lost his name.",
+      ["The model reads “Once there was a boy named Ben. One day,” and writes on, one token at a time. A token is a word, or a part of one.",
+        () => { this.begin(); this.into("story"); }],
+      ["From the comma it must guess the next token. These are its best guesses: it is rather sure of “Ben”. How does it know?",
+        () => { this.choose(COMMA); this.into("story"); this.$("bars").scrollIntoView({ block: "nearest" }); }],
+      ["A head looks back at earlier tokens; the darker its square, the more it looks at a single one. Head 7 of layer 4 looks from the comma at “Ben”, and head 3 does the same.",
+        () => { this.head = { layer: 4, head: 7 }; this.choose(COMMA); this.into("story"); }],
+      ["Now both are switched off, and the model writes again. After “One day,” it no longer knows about Ben.",
         () => { this.off = new Set(["4.3", "4.7"]); this.rewrite(); this.into("story"); }],
-      ["Two of forty heads carry the name. Now it is your turn: choose a word, switch off a head, or press a bar.",
+      ["Two of forty heads carry the name. Now it is your turn: choose a word, switch off a head, or press one of the guesses.",
         () => {}],
     ];
   }
 
   /** @param {string} id */
-  into(id) { this.$(id).scrollIntoView({ block: "nearest" }); }
+  into(id) { this.$(id).closest("section").scrollIntoView({ block: "start" }); }
 
   /** The first example as it is at first. */
   begin() {
@@ -508,10 +549,12 @@ export class Explorer {
     if (this.step > last) return this.end();
     const [text, act] = stations[this.step];
     this.$("caption").hidden = false;
+    this.$("caption-step").textContent = `${this.step + 1} of ${last + 1}`;
     this.$("caption-text").textContent = text;
     this.$("caption-next").textContent = this.step < last ? "Next" : "Done";
+    this.$("caption-end").hidden = this.step === last;
     act();
-    if (this.step < last) this.timer = setTimeout(() => this.next(), 7000);
+    if (this.step < last) this.timer = setTimeout(() => this.next(), 8000);
   }
 
   end() {

@@ -42,7 +42,8 @@ input.onchange = async () => {
   explorer.off.clear();
   explorer.versions = [];
   explorer.version = explorer.chosen = -1;
-  explorer.whole = explorer.compare = "";
+  explorer.whole = [];
+  explorer.compare = "";
   history.replaceState(null, "", "#");
   const buffers = [await model.arrayBuffer(), await words.arrayBuffer()];
   worker.postMessage({ type: "open", model: buffers[0], vocabulary: buffers[1] }, buffers);
