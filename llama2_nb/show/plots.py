@@ -554,10 +554,11 @@ def residual_stream(
     "How large the stream is, and how much each sub-layer adds."
     fig, ax = _figure(7, 2.8)
     n = len(att)
-    ax.plot(range(n + 1), stream, "o-", color=SERIES[0], label="residual stream")
-    ax.plot(np.arange(n) + 0.33, att, "s", color=SERIES[1], label="added by attention")
-    ax.plot(np.arange(n) + 0.67, ffn, "^", color=SERIES[2], label="added by feed-forward")
-    ax.set(xlabel="block", ylabel="root mean square", ylim=(0, None))
+    ax.plot(range(-1, n), stream, "o-", color=SERIES[0], label="residual stream")
+    ax.plot(np.arange(n) - 0.67, att, "s", color=SERIES[1], label="added by attention")
+    ax.plot(np.arange(n) - 0.33, ffn, "^", color=SERIES[2], label="added by feed-forward")
+    ax.set_xticks(range(-1, n), ["embedding", *(f"block {i}" for i in range(n))])
+    ax.set(ylabel="root mean square", ylim=(0, None))
     ax.legend(frameon=False)
     _plain(ax)
     return fig
