@@ -74,6 +74,8 @@ export class Explorer {
     this.pacer = 0;
     this.step = -1; // of the tour
     this.timer = 0;
+    this.pointer = "";
+    this.moved = false;
     this.bind();
     engine.listen((message) => this.receive(message));
   }
@@ -137,6 +139,11 @@ export class Explorer {
     this.$("caption-end").onclick = () => this.end();
     this.bindStory();
     addEventListener("resize", () => this.drawArcs());
+    // a browser also reports a move when the page moves below the pointer: that is no choice
+    addEventListener("mousemove", ({ clientX, clientY }) => {
+      this.moved = this.pointer !== `${clientX} ${clientY}`;
+      this.pointer = `${clientX} ${clientY}`;
+    }, { capture: true });
   }
 
   bindStory() {
@@ -145,9 +152,9 @@ export class Explorer {
     story.addEventListener("click", (/** @type {any} */ e) => {
       if (pos(e) !== undefined) this.choose(+pos(e));
     });
-    for (const kind of ["focusin", "mouseover"])
+    for (const kind of ["focusin", "mousemove"])
       story.addEventListener(kind, (/** @type {any} */ e) => {
-        if (pos(e) !== undefined && +pos(e) !== this.chosen) this.choose(+pos(e));
+        if ((e.type === "focusin" || this.moved) && pos(e) !== undefined && +pos(e) !== this.chosen) this.choose(+pos(e));
       });
     story.addEventListener("keydown", (/** @type {any} */ e) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[/** @type {"ArrowLeft"} */ (e.key)];
@@ -205,7 +212,7 @@ export class Explorer {
     if (type === "opening") return this.replay(message.tokens);
     if (type === "ready") {
       this.ready = true;
-      this.say(`The model is here: ${(message.bytes / 1e6).toFixed(1)} MB.`);
+      this.say(`The model has loaded (${(message.bytes / 1e6).toFixed(1)} MB).`);
       return this.restore();
     }
     if (message.run !== this.run) return;
@@ -231,7 +238,7 @@ export class Explorer {
   ended(message) {
     const speed = Math.round(message.tokens / message.seconds);
     this.say(`${message.story ? "The model ended the story" : "The text may not grow further"} after `
-      + `${message.tokens} tokens (${speed} tokens a second).`);
+      + `${message.tokens} tokens (computed at ${speed} tokens a second).`);
     this.$("announce").textContent = this.text();
     this.finish();
   }
@@ -360,6 +367,9 @@ export class Explorer {
     return token.att.subarray(at, at + n);
   }
 
+  /** @param {number} layer @param {number} head */
+  isOff(layer, head) { return this.request?.off.includes(`${layer}.${head}`) ?? false; }
+
   drawArcs() {
     const box = this.$("story"), nodes = box.querySelectorAll(".tok");
     box.querySelector("svg")?.remove();
@@ -376,10 +386,11 @@ export class Explorer {
       const r = parts[0] ?? node.getBoundingClientRect();
       return [r.left + r.width / 2 - frame.left, r.top - frame.top];
     };
-    const [x1, y1] = top(from);
+    const [x1, y1] = top(from), off = this.isOff(this.head.layer, this.head.head);
+    svg.classList.toggle("off", off);
     weights.forEach((weight, pos) => {
       if (weight < 0.02 || !nodes[pos]) return;
-      nodes[pos].style.setProperty("--weight", percent(0.65 * weight, 1).replace(" ", ""));
+      if (!off) nodes[pos].style.setProperty("--weight", percent(0.65 * weight, 1).replace(" ", ""));
       if (pos === this.chosen) return;
       const [x2, y2] = top(nodes[pos]), lift = Math.min(y1, y2) - 10 - Math.abs(x1 - x2) / 12;
       const path = document.createElementNS(SVG, "path");
@@ -407,7 +418,11 @@ export class Explorer {
         button.dataset.head = String(head);
         button.setAttribute("aria-label", `layer ${layer}, head ${head}`);
         const look = () => { this.head = { layer, head }; this.drawHeads(); this.drawArcs(); };
-        button.onfocus = button.onmouseenter = look;
+        button.onfocus = look;
+        button.onmousemove = () => {
+          const { head: now } = this;
+          if (this.moved && (now.layer !== layer || now.head !== head)) look();
+        };
         button.onclick = () => { look(); this.toggle(`${layer}.${head}`); };
         row.append(button);
       }
@@ -443,9 +458,10 @@ export class Explorer {
     if (!weights.length) return;
     const best = weights.indexOf(Math.max(...weights));
     const [from, to] = [this.chosen, best].map((pos) => this.label(this.tokens[pos].id));
-    const off = this.off.has(`${layer}.${head}`);
-    this.$("head-says").textContent = `Head ${head} of layer ${layer} looks from “${from}” at “${to}” with ${
-      percent(weights[best])} of its attention.${off ? " It is switched off: what it finds is not used." : ""}`;
+    const share = percent(weights[best]);
+    this.$("head-says").textContent = this.isOff(layer, head)
+      ? `Head ${head} of layer ${layer} is switched off. It would look from “${from}” at “${to}”, but what it finds is not used.`
+      : `Head ${head} of layer ${layer} looks from “${from}” at “${to}” with ${share} of its attention.`;
   }
 
   // ---- the next token
@@ -465,7 +481,7 @@ export class Explorer {
     const shown = order.slice(0, SHOWN).filter((id, rank) => rank < 4 || p[id] / sum >= 5e-4);
     this.$("bars").replaceChildren(...shown.map((id, rank) => {
       const share = p[id] / sum, length = make("span", { className: "length" });
-      length.style.width = `${100 * p[id] / p[order[0]]}%`;
+      length.style.width = `${100 * share}%`;
       const bar = make("button", { type: "button", className: "bar" },
         make("span", { className: "name", textContent: this.label(id) }), length,
         make("span", { className: "share", textContent: percent(share, 1) }));
@@ -511,20 +527,26 @@ export class Explorer {
 
   // ---- the tour
 
-  /** @returns {[string, () => void][]} */
+  /** Text, what is lit, what is done. @returns {[string, string[], () => void][]} */
   tour() {
     return [
       ["The model reads “Once there was a boy named Ben. One day,” and writes on, one token at a time. A token is a word, or a part of one.",
-        () => { this.begin(); this.into("story"); }],
-      ["From the comma it must guess the next token. These are its best guesses: it is rather sure of “Ben”. How does it know?",
-        () => { this.choose(COMMA); this.into("story"); this.$("bars").scrollIntoView({ block: "nearest" }); }],
-      ["A head looks back at earlier tokens; the darker its square, the more it looks at a single one. Head 7 of layer 4 looks from the comma at “Ben”, and head 3 does the same.",
-        () => { this.head = { layer: 4, head: 7 }; this.choose(COMMA); this.into("story"); }],
-      ["Now both are switched off, and the model writes again. After “One day,” it no longer knows about Ben.",
-        () => { this.off = new Set(["4.3", "4.7"]); this.rewrite(); this.into("story"); }],
-      ["Two of forty heads carry the name. Now it is your turn: choose a word, switch off a head, or press one of the guesses.",
-        () => {}],
+        ["story"], () => { this.begin(); this.into("story"); }],
+      ["From the comma, framed above, it must guess the next token. These are its best guesses: it is rather sure of “Ben”. How does it know?",
+        ["bars"], () => { this.choose(COMMA); this.into("story"); this.$("bars").scrollIntoView({ block: "nearest" }); }],
+      ["A head looks back at earlier tokens. Head 7 of layer 4 looks from the comma at “Ben”, and head 3 does the same. (Head 6, just as dark, looks at “day”.)",
+        ["story", "heads"], () => { this.head = { layer: 4, head: 7 }; this.choose(COMMA); this.into("story"); }],
+      ["Now heads 3 and 7 are switched off, and the model writes again. “Ben” is gone from its guesses, and from the story after “One day,”.",
+        ["story", "bars"], () => { this.off = new Set(["4.3", "4.7"]); this.rewrite(); this.into("story"); }],
+      ["Two of forty heads carry the name; “Switch all heads on” brings Ben back. Now it is your turn: choose a word, switch off a head, or press one of the guesses.",
+        ["heads"], () => {}],
     ];
+  }
+
+  /** Frame the sections that are talked about. @param {string[]} ids */
+  light(ids) {
+    for (const section of this.root.querySelectorAll("section")) section.classList.remove("lit");
+    for (const id of ids) this.$(id).closest("section").classList.add("lit");
   }
 
   /** @param {string} id */
@@ -536,6 +558,7 @@ export class Explorer {
     this.$("temperature").value = "0";
     this.$("temperature-value").textContent = "0";
     this.off.clear();
+    this.head = { layer: 4, head: 7 };
     this.tokens = [];
     this.compare = "";
     this.version = -1;
@@ -547,19 +570,21 @@ export class Explorer {
     this.step += 1;
     const stations = this.tour(), last = stations.length - 1;
     if (this.step > last) return this.end();
-    const [text, act] = stations[this.step];
+    const [text, lit, act] = stations[this.step];
     this.$("caption").hidden = false;
     this.$("caption-step").textContent = `${this.step + 1} of ${last + 1}`;
     this.$("caption-text").textContent = text;
     this.$("caption-next").textContent = this.step < last ? "Next" : "Done";
     this.$("caption-end").hidden = this.step === last;
     act();
+    this.light(lit);
     if (this.step < last) this.timer = setTimeout(() => this.next(), 8000);
   }
 
   end() {
     clearTimeout(this.timer);
     this.step = -1;
+    this.light([]);
     this.$("caption").hidden = true;
     this.$("tour").focus();
   }
