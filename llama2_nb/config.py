@@ -146,7 +146,7 @@ class Config(Widths):
     """
 
     rope_theta: float = 10000.0  # base of RoPE's frequencies
-    norm_eps: float = 1e-5  # floor inside the square root of RMSNorm
+    norm_eps: float = 1e-5  # added inside the square root of RMSNorm
     # None: every pair rotates as fast as `rope_theta` says
     rope_scaling: "RopeScaling | None" = None
 
@@ -175,7 +175,7 @@ def parse_header(data: bytes) -> Config:  # the first 28 bytes of a file, or mor
     need(len(data) >= 28, "header", "28 bytes", len(data), CheckpointError)
     header = HeaderFields(*struct.unpack_from("<7i", data))
     n = header.vocab_size
-    # −2³¹ has no positive counterpart of four bytes
+    # of −2³¹ there is no positive counterpart in four bytes
     need(n not in (0, -(2**31)), "vocab_size", "a number of tokens", n, CheckpointError)
     return Config(*header._replace(vocab_size=abs(n)), shared_classifier=n > 0)
 

@@ -30,7 +30,7 @@ def linear(
 def rmsnorm(
     x: np.ndarray,  # (..., dim) activations
     weight: np.ndarray,  # (dim,) learned gain
-    eps: float,  # floor inside the square root; a model's own is in its Config
+    eps: float,  # added inside the square root; a model's own is in its Config
 ) -> np.ndarray:  # (..., dim)
     """Scale each row of `x` to unit root mean square, then by `weight` (Zhang &
     Sennrich 2019).
