@@ -131,9 +131,10 @@ def check_tokens(
     room. Raises `ValueError`.
     """
     tokens = np.asarray(tokens)
-    whole = tokens.ndim == 1 and (not tokens.size or tokens.dtype.kind in "iu")
-    found = f"shape {tokens.shape} of {tokens.dtype}"
-    need(whole, "tokens", "a list of whole numbers", found)
+    if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+        # the text of an error takes longer than all other checks
+        found = f"shape {tokens.shape} of {tokens.dtype}"
+        need(False, "tokens", "a list of whole numbers", found)
     ids = tokens.tolist()
     low, high = min(ids, default=0), max(ids, default=0)
     possible = 0 <= low and high < c.vocab_size
@@ -144,8 +145,9 @@ def check_tokens(
     if several != 1:
         need(n == several, "tokens", f"{several}, one for each sequence", n)
         n = 1
-    found = f"{cache.room} left of {c.seq_len}"
-    need(n <= cache.room, "cache", f"room for {n} positions", found)
+    room = cache.room
+    found = f"{room} left of {c.seq_len}"
+    need(n <= room, "cache", f"room for {n} positions", found)
     return tokens.astype(np.intp)
 
 # %% ../nbs/07_transformer.ipynb #07c00031

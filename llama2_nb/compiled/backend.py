@@ -306,9 +306,10 @@ class CompiledBackend:
         """
         T, rows = len(tokens), max(16, CACHE // self.config.hidden_dim)
         parts = 1 if len(cache) > 1 else -(-T // rows)
-        pos = np.array_split(cache.positions(T), parts)
-        logits = []
-        for i, part in enumerate(np.array_split(tokens, parts)):
+        pos, logits = [cache.positions(T)], []
+        if parts > 1:  # to split is slow, and one token at a time is the usual case
+            pos = np.array_split(pos[0], parts)
+        for i, part in enumerate(np.array_split(tokens, parts) if parts > 1 else [tokens]):
             n = int(i == parts - 1) if last_only else len(part)
             s = self._take(len(part), n)
             self._fill(s, part, cache, pos[i], n, False)
