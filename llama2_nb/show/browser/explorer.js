@@ -423,7 +423,15 @@ export class Explorer {
           const { head: now } = this;
           if (this.moved && (now.layer !== layer || now.head !== head)) look();
         };
-        button.onclick = () => { look(); this.toggle(`${layer}.${head}`); };
+        // a finger can't point: its first touch looks, the next one switches
+        let known = false;
+        button.onpointerdown = (/** @type {PointerEvent} */ e) => {
+          known = e.pointerType !== "touch" || button.classList.contains("chosen");
+        };
+        button.onclick = (/** @type {MouseEvent} */ e) => {
+          look();
+          if (known || !e.detail) this.toggle(`${layer}.${head}`); // no detail: by keyboard
+        };
         row.append(button);
       }
       this.$("heads").append(row);
@@ -479,6 +487,8 @@ export class Explorer {
     for (; kept < order.length && (temperature ? cumulative <= topP : kept < 1); kept++)
       cumulative += p[order[kept]] / sum;
     const shown = order.slice(0, SHOWN).filter((id, rank) => rank < 4 || p[id] / sum >= 5e-4);
+    const before = this.text(this.tokens.slice(Math.max(0, this.chosen - 2), this.chosen + 1)).trim();
+    this.$("next-title").textContent = `What comes after “${this.chosen > 2 ? "…" : ""}${before || "start"}”?`;
     this.$("bars").replaceChildren(...shown.map((id, rank) => {
       const share = p[id] / sum, length = make("span", { className: "length" });
       length.style.width = `${100 * share}%`;
@@ -534,11 +544,11 @@ export class Explorer {
         ["story"], () => { this.begin(); this.into("story"); }],
       ["From the comma, framed above, it must guess the next token. These are its best guesses: it is rather sure of “Ben”. How does it know?",
         ["bars"], () => { this.choose(COMMA); this.into("story"); this.$("bars").scrollIntoView({ block: "nearest" }); }],
-      ["A head looks back at earlier tokens. Head 7 of layer 4 looks from the comma at “Ben”, and head 3 does the same. (Head 6, just as dark, looks at “day”.)",
+      ["A head looks back at earlier tokens. Head 7 of layer 4 looks from the comma at “Ben”, and head 3 of that layer does the same.",
         ["story", "heads"], () => { this.head = { layer: 4, head: 7 }; this.choose(COMMA); this.into("story"); }],
-      ["Now heads 3 and 7 are switched off, and the model writes again. “Ben” is gone from its guesses, and from the story after “One day,”.",
-        ["story", "bars"], () => { this.off = new Set(["4.3", "4.7"]); this.rewrite(); this.into("story"); }],
-      ["Two of forty heads carry the name; “Switch all heads on” brings Ben back. Now it is your turn: choose a word, switch off a head, or press one of the guesses.",
+      ["Now these two are switched off, and the model writes again. “Ben” is gone from its guesses, and from the story after “One day,”.",
+        ["story", "bars"], () => { this.off = new Set(["4.3", "4.7"]); this.rewrite(); this.into("story"); this.$("bars").scrollIntoView({ block: "nearest" }); }],
+      ["These two heads fetch the name; the others have other tasks. “Switch all heads on” brings Ben back. Now it is your turn: choose a word, switch off a head, or press one of the guesses.",
         ["heads"], () => {}],
     ];
   }
