@@ -25,7 +25,7 @@ from serve import served
 
 from llama2_nb.checkpoint import Checkpoint
 from llama2_nb.core import Llama
-from llama2_nb.show import explorer
+from llama2_nb.show import live
 from llama2_nb.storage.int8 import weight_only
 from llama2_nb.transformer import Transformer
 
@@ -280,8 +280,8 @@ def check_messages(page: Page, base: str, folder: Path) -> str:
     ):
         asked = {"prompt": PROMPT, "ids": None, "topP": 0.9, "seed": 5, "steps": 0} | options
         ready, *theirs = page.evaluate(MESSAGES, asked)
-        ours = list(explorer.write(llama, **explorer.settings_of(asked)))
-        describes = explorer.describe(llama)
+        ours = list(live.write(llama, **live.settings_of(asked)))
+        describes = live.describe(llama)
         shape = {name: ready["config"][name] for name in describes["config"]}
         assert shape == describes["config"] and ready["bos"] == describes["bos"]
         assert ready["pieces"] == describes["pieces"]

@@ -30,17 +30,17 @@ def javascript() -> str:
 def opening(model: Path, vocabulary: Path) -> dict:
     "What the page's engine would say of the first positions, for a page that has no engine yet."
     from llama2_nb.core import Llama
-    from llama2_nb.show import explorer
+    from llama2_nb.show import live
     from llama2_nb.storage.int8 import weight_only
 
     llama = Llama.load(model, vocabulary)
     llama.model.weights = weight_only(llama.model.weights)  # as the page computes
     tokens = []
-    for said, arrays in explorer.write(llama, PROMPT, steps=OPENING):
+    for said, arrays in live.write(llama, PROMPT, steps=OPENING):
         packed = {name: base64.b64encode(a.tobytes()).decode() for name, a in arrays.items()}
         tokens.append(said | packed)
     del tokens[OPENING:]  # the message that says how it ended
-    return explorer.describe(llama) | {"type": "opening", "tokens": tokens}
+    return live.describe(llama) | {"type": "opening", "tokens": tokens}
 
 
 def copy_explorer(to: Path) -> None:
