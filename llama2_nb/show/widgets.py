@@ -77,7 +77,7 @@ STYLE = (
     '[data-jp-theme-light="true"] .llama2-nb{color-scheme:light}'
     '[data-jp-theme-light="false"] .llama2-nb{color-scheme:dark}'
     # controls and views are never wider than the page; a wide view scrolls by itself
-    ".llama2-nb .jupyter-widgets{max-width:calc(100% - 4px)}"
+    ".llama2-nb .jupyter-widgets,.llama2-nb .widget-slider{max-width:calc(100% - 4px)}"
     ".llama2-nb .widget-box,.llama2-nb .widget-html-content{min-width:0;max-width:100%}"
     ".llama2-nb .widget-box{overflow:visible}"
     ".llama2-nb .widget-toggle-buttons{flex-wrap:wrap}"
@@ -90,6 +90,7 @@ STYLE = (
     # for a screen reader alone
     ".llama2-nb .announcer{position:absolute;width:1px;height:1px;margin:0;padding:0;"
     "overflow:hidden;clip-path:inset(50%)}"
+    ".llama2-nb .announcer *{overflow:hidden}"
     "</style>"
 )
 
@@ -307,21 +308,28 @@ _SCRIPT = """<div role="status"></div><script>
   const live = here.parentElement.querySelector("[role=status]");
   const panel = here.closest(".llama2-nb");
   const sentences = () => [...panel.querySelectorAll(".say")].map(p => p.textContent);
-  let timer, before = null;
+  let timer, before = null;  // null: nobody has touched the panel yet
+  const touch = () => { before ??= sentences(); };
   const speak = () => {
+    if (!before) return;
     const now = sentences();
-    const changed = now.filter((text, i) => text !== before?.[i]);
-    if (before && changed.length) live.textContent = changed.join(" ");
+    const changed = now.filter((text, i) => text !== before[i]);
+    if (changed.length) live.textContent = changed.join(" ");
     before = now;
   };
   const follow = () => {
     for (const handle of panel.querySelectorAll("[role=slider]")) {
-      const label = handle.closest(".jupyter-widgets").querySelector(".widget-label");
+      const slider = handle.closest(".widget-slider");
+      const label = slider?.querySelector(".widget-label");
+      const number = slider?.querySelector(".widget-readout");
       if (label) handle.setAttribute("aria-label", label.textContent);
+      if (number) handle.setAttribute("aria-valuetext", number.textContent);
     }
     clearTimeout(timer);
     timer = setTimeout(speak, 500);
   };
+  for (const event of ["keydown", "pointerdown", "input"])
+    panel.addEventListener(event, touch, true);
   new MutationObserver(follow).observe(panel, {childList: true, subtree: true});
   follow();
 })(document.currentScript);
@@ -986,7 +994,7 @@ def _sampling_table(
         (others, out, "cut"),
     ):
         if ids:
-            names = f'<td colspan="2" {right};min-width:min(17em,35vw)">{name} ({len(ids)})</td>'
+            names = f'<td colspan="2" {right};min-width:min(20em,35vw)">{name} ({len(ids)})</td>'
             rows.append(_sampling_row(names, float(p[[*ids]].sum()), color))
     return "".join(rows)
 
