@@ -25,11 +25,8 @@ import urllib.request
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from matplotlib.colors import to_hex
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from settings import NOTEBOOKS, SETTINGS
-
-from llama2_nb.show.widgets import PALETTE
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "52_playground"
@@ -180,6 +177,8 @@ def drive(page: Page, shoot) -> None:
     slider(p, "tokens to write").press("End")
     expect(p).to_contain_text("40 the model wrote")
     assert p.locator("svg text").count() > 30  # labels, however long the text
+    expect(p).to_contain_text("weights in the row of ,, position 24")
+    p.get_by_role("button", name="26 ily", exact=True).click()
     expect(p).to_contain_text("weights in the row of ily, position 26")
     p.get_by_role("button", name="24 ,", exact=True).click()
     expect(p).to_contain_text("weights in the row of ,")
@@ -288,6 +287,8 @@ def astray(page: Page) -> list[str]:
 
 def check_sheets(page: Page, scheme: str) -> None:
     "Every view has the colours of the theme, which the body names."
+    from llama2_nb.show.widgets import PALETTE  # explorer_test.py can do without Matplotlib
+
     light = "true" if scheme == "light" else "false"
     page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
     sheet, ink = (PALETTE[name][scheme == "dark"] for name in ("sheet", "ink"))
@@ -295,8 +296,11 @@ def check_sheets(page: Page, scheme: str) -> None:
         """() => [...document.querySelectorAll(".sheet")].map(e =>
             [getComputedStyle(e).backgroundColor, getComputedStyle(e).color])"""
     )
-    numbers = [[tuple(map(int, re.findall(r"\d+", color))) for color in pair] for pair in found]
-    seen = {tuple(to_hex([x / 255 for x in rgb]) for rgb in pair) for pair in numbers}
+
+    def hexadecimal(color: str) -> str:  # "rgb(255, 255, 255)" → "#ffffff"
+        return "#" + "".join(f"{int(number):02x}" for number in re.findall(r"\d+", color))
+
+    seen = {(hexadecimal(behind), hexadecimal(text)) for behind, text in found}
     assert len(found) == 9 and seen == {(sheet, ink)}, (scheme, seen)
 
 

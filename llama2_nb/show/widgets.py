@@ -803,10 +803,14 @@ def _square(
     for i, token in enumerate(tokens):
         best = ", ".join(f"{tokens[j]} {table[i, j]:.2f}" for j in _strongest(table[i]))
         lines.append(
-            f'<rect y="{side * i}" width="{wide + room}" height="{side}" fill="transparent"'
-            f' stroke="{"var(--mark)" if i == row else "none"}" stroke-width="2">'
+            f'<rect y="{side * i}" width="{wide + room}" height="{side}" fill="transparent">'
             f"<title>{_text(f'{token} looks at {best}')}</title></rect>"
         )
+    lines.insert(
+        0,  # below the others, which the pointer must reach
+        f'<rect y="{side * row}" width="{wide}" height="{side}" fill="none" stroke="var(--mark)"'
+        ' stroke-width="2"/>',
+    )
     body = _pixels(table, *colors, wide, wide) + "".join(lines)
     # the half of a label that is higher than its row needs room above and below
     body = f'<g transform="translate(1 {LINE / 2})">{body}</g>'
@@ -895,7 +899,9 @@ def attention_explorer(
                 attention_view(scores, tokens, now["prompt"], row, mode, now["ending"])
             )
 
-    def write():
+    def write(stay=False):  # stay: on the chosen row
+        if stay:
+            now["opening"] = controls["token"].value
         text, steps = controls["prompt"].value, controls["steps"].value
         asked = prompt_ids(llama, text)
         prompt, first = len(asked), asked[:1]
@@ -926,11 +932,12 @@ def attention_explorer(
                 ending = _ended(labels[end], float(softmax(logits[-1])[end]))
             now.update(trace=trace, tokens=tokens, prompt=min(prompt, len(ids)), ending=ending)
             controls["token"].options = [(f"{i} {token}", i) for i, token in enumerate(tokens)]
-            controls["token"].value = now.pop("opening", now["prompt"] - 1)
+            at = now.pop("opening", now["prompt"] - 1)
+            controls["token"].value = min(at, len(tokens) - 1)
             draw()
 
-    for name in "prompt", "steps":
-        worker.follow(controls[name], lambda _: write())
+    worker.follow(controls["prompt"], lambda _: write())
+    worker.follow(controls["steps"], lambda _: write(stay=True))
     _observe(draw, *(controls[name] for name in ("layer", "head", "mode", "token")))
     controls["stop"].on_click(lambda _: worker.stop())
     worker.start(write(), patience=None)
