@@ -253,6 +253,23 @@ def drive(page: Page, shoot) -> None:
     button(p, "New conversation").click()
     expect(p).to_contain_text("Nothing was said yet.")
 
+    p = panel("explorer")
+    status, story = p.locator("#status"), p.locator("#story .tok")
+    expect(status).to_contain_text("tokens a second")
+    expect(p.locator("#head-says")).to_contain_text("looks from “,” at “Ben” with 100 %")
+    for head in 3, 7:
+        status.evaluate("node => { node.textContent = ''; }")
+        p.locator(f"[data-layer='4'][data-head='{head}']").click()
+    expect(status).to_contain_text("tokens a second")
+    assert "Ben" not in "".join(story.all_text_contents()).partition("One day,")[2]
+    shoot(p, "9-explorer")
+    cells = page.locator(".jp-Cell").count()
+    p.locator("#prompt").fill("")
+    p.locator("#prompt").press_sequentially(f"a dab {HOSTILE}")  # a, b, d: commands of JupyterLab
+    p.locator("#prompt").press("Enter")
+    expect(p.locator("#story")).to_contain_text("a dab <script>window.broken=1</script>")
+    assert page.locator(".jp-Cell").count() == cells
+
     assert page.evaluate("window.broken") is None, "text that a user typed was run"
 
 

@@ -184,6 +184,8 @@ class Explorer(anywidget.AnyWidget):
         bundled = llama.path == bundled_model()
         options = {"site": SITE, "bundled": bundled, "prompt": prompt, "steps": steps}
         super().__init__(options=options)
+        self.add_class("llama2-nb")  # as all of our views
+        self.add_class("explorer")
         self.llama, self._stop = llama, threading.Event()
         self._run: threading.Thread | None = None
         self.on_msg(self._receive)

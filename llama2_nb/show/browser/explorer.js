@@ -675,6 +675,7 @@ function followTheme(host) {
 export default {
   /** @param {{model: any, el: HTMLElement}} view */
   render({ model, el }) {
+    el.dataset.lmSuppressShortcuts = "true"; // a letter that is typed here is no command
     const root = el.attachShadow({ mode: "open" });
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(model.get("styles"));
