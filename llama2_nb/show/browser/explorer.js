@@ -411,7 +411,7 @@ export class Explorer {
     this.$("heads-shape").textContent = `This model has ${nLayers} layers of ${nHeads} heads; a token goes through layer 0 first.`;
     for (let layer = 0; layer < nLayers; layer++) {
       const row = make("div", { className: "row" }, make("span", { textContent: `layer ${layer}` }));
-      row.style.gridTemplateColumns = `4.5em repeat(${nHeads}, minmax(30px, 1fr))`;
+      row.style.gridTemplateColumns = `max-content repeat(${nHeads}, minmax(24px, 1fr))`;
       for (let head = 0; head < nHeads; head++) {
         const button = make("button", { type: "button", className: "head", textContent: String(head) });
         button.dataset.layer = String(layer);
@@ -675,8 +675,10 @@ function followTheme(host) {
 export default {
   /** @param {{model: any, el: HTMLElement}} view */
   render({ model, el }) {
-    el.dataset.lmSuppressShortcuts = "true"; // a letter that is typed here is no command
     const root = el.attachShadow({ mode: "open" });
+    // what is typed here is no command of the notebook's
+    el.dataset.lmSuppressShortcuts = "true";
+    root.addEventListener("keydown", (e) => e.stopPropagation());
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(model.get("styles"));
     root.adoptedStyleSheets = [sheet];
