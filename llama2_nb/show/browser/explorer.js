@@ -192,6 +192,7 @@ export class Explorer {
     this.queue = [];
     clearTimeout(this.pacer);
     this.pacer = 0;
+    this.say("The model is writing …");
     this.engine.post({ type: "write", ...request, run: ++this.run });
     this.remember();
   }
