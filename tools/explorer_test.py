@@ -69,9 +69,36 @@ SCRIPT = """async ({engine, task}) => {
   return {text: tok.decode(text), ids: text, speed};
 }"""
 
+PAIRS = """  for (let i = 0; i < x.length; i += 2) {
+    const pair = (i % headSize) / 2, a = x[i], b = x[i + 1];
+    x[i] = a * cos[pair] - b * sin[pair];
+    x[i + 1] = a * sin[pair] + b * cos[pair];
+  }
+"""
+HALVES = """  const half = headSize / 2;
+  for (let first = 0; first < x.length; first += headSize)
+    for (let pair = 0; pair < half; pair++) {
+      const i = first + pair, j = i + half, a = x[i], b = x[j];
+      x[i] = a * cos[pair] - b * sin[pair];
+      x[j] = a * sin[pair] + b * cos[pair];
+    }
+"""
+TURNED = """
+const turned = ({ rows, columns, f }) => ({
+  rows, columns, f: f.map((_, i) => f[(i % columns) * columns + Math.floor(i / columns)]),
+});
+"""
+
 # (what is wrong, in the file, instead, the check that it must fail)
 WRONG = [
-    ("RoPE's other pairing", "x[i + 1] = a * sin[pair]", "x[i + 1] = a * -sin[pair]", "logits"),
+    ("RoPE's other pairing", PAIRS, HALVES, "logits"),
+    ("RoPE backwards", "x[i + 1] = a * sin[pair]", "x[i + 1] = a * -sin[pair]", "logits"),
+    (
+        "a transposed square matrix",
+        "linear(s.h, w.wq[layer], s.q)",
+        "linear(s.h, turned(w.wq[layer]), s.q)",
+        "logits",
+    ),
     (
         "wq and wo exchanged",
         "linear(s.h, w.wq[layer], s.q)",
@@ -201,7 +228,7 @@ def check_controls(browser, base: str) -> list[str]:
     for what, right, wrong, check in WRONG:
         assert source.count(right) == 1, right
         page = browser.new_page()
-        page.route("**/llama.js", replacement(source.replace(right, wrong)))
+        page.route("**/llama.js", replacement(source.replace(right, wrong) + TURNED))
         page.goto(f"{base}{FIXTURES}/")
         try:
             CHECKS[check](Engine(page, base))
@@ -217,7 +244,9 @@ MOST_BYTES = 1_500_000  # of the page, its model included
 MODES = {  # how a page is seen: width, height, colours
     "light": (1440, 1150, "light"),
     "dark": (1440, 1150, "dark"),
+    "wide": (1920, 1080, "light"),
     "phone": (390, 844, "light"),
+    "phone-dark": (390, 844, "dark"),
 }
 LONG_TASKS = """
   window.long = [];
@@ -439,13 +468,76 @@ def check_files(page: Page, base: str, folder: Path) -> str:
     return "one's own model, and two refusals"
 
 
+def check_keyboard(page: Page, base: str) -> str:
+    "Tab reaches every control, and each does by keyboard what it does by mouse."
+    page.goto(base)
+    story(page)
+    page.locator("body").press("Tab")
+    reached = set()
+    named = "e => e.id || e.getAttribute('aria-label') || e.textContent"
+    for _ in range(150):
+        reached.add(page.evaluate(f"({named})(document.activeElement)"))
+        page.keyboard.press("Tab")
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll("a, button, input, [tabindex='0']")]
+            .filter(e => e.checkVisibility()).map("""
+        + named
+        + ")"
+    )
+    assert len(shown) > 60 and set(shown) <= reached, set(shown) - reached
+    example = change(page, lambda: page.locator("#examples button").first.press("Enter"))
+    assert example.startswith("Lily had a red kite. Lily")
+    for key in "#temperature", "#top-p", "#seed":
+        value = page.locator(key).input_value()
+        press = "ArrowDown" if key == "#top-p" else "ArrowUp"
+        told = change(
+            page, lambda: (page.locator(key).press(press), page.locator(key).press("Tab"))
+        )
+        assert page.locator(key).input_value() != value and told, key
+    page.locator("#prompt").focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Once upon a time")
+    page.keyboard.press("Tab")  # on Write
+    assert change(page, lambda: page.keyboard.press("Enter")).startswith("Once upon a time")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#file").press("Enter")
+    assert chooser.value.is_multiple()
+    return f"{len(shown)} controls"
+
+
+def check_touch(page: Page) -> None:
+    "Controls are 44 pixels high and wide under a finger, whose first touch only looks at a head."
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("main button, main input")]
+            .filter(e => e.checkVisibility())
+            .map(e => [e.id || e.className, e.getBoundingClientRect()])
+            .filter(([, r]) => r.height < 43.9 || r.width < 43.9)
+            .map(([name, r]) => `${name} ${r.width} x ${r.height}`)"""
+    )
+    assert not small, small[:5]
+    head = page.locator("[data-layer='4'][data-head='3']")
+    head.tap()
+    expect(head).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#head-says")).to_contain_text("Head 3 of layer 4 looks")
+    change(page, head.tap)
+    expect(head).to_have_attribute("aria-pressed", "true")
+    change(page, lambda: page.locator("#all-on").tap())
+
+
 def check_look(browser, base: str, shots: Path | None) -> str:
     "What axe finds, and how wide the page is, in light, dark and on a phone."
     for mode, (width, height, scheme) in MODES.items():
         size = {"width": width, "height": height}
-        page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+        page = browser.new_page(
+            viewport=size,
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            has_touch=mode.startswith("phone"),
+        )
         page.goto(base)
         story(page)
+        if mode.startswith("phone"):
+            check_touch(page)
         page.locator("#tour").click()
         found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
@@ -475,6 +567,7 @@ def visit(browser, shots: Path | None) -> None:
             witness = Witness(page)
             print(f"page: {check_page(page, base, folder)}", flush=True)
             print(f"engines: {check_messages(page, base, folder)}", flush=True)
+            print(f"keyboard: {check_keyboard(page, base)}", flush=True)
             print(f"tour: {check_tour(page, base)}", flush=True)
             print(f"files: {check_files(page, base, folder)}", flush=True)
             page.close()
