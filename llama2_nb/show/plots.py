@@ -17,6 +17,7 @@ from functools import lru_cache
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager, rcParams
+from matplotlib.colors import ListedColormap
 
 from ..text import need
 
@@ -228,6 +229,9 @@ def hexdump(
     return fig
 
 # %% ../../nbs/50_plots.ipynb #4c9514b1
+_MAP_COLORS = ("wq", "wk", "wv", "wo"), ("w1", "w2", "w3")
+
+
 def file_map(
     offsets: dict[str, tuple[int, int]],  # name → first byte, number of bytes
     size: int,  # bytes of the file
@@ -235,8 +239,11 @@ def file_map(
     "The tensors of a file, drawn to scale; the narrow ones are named above it."
     fig, ax = _figure(7.9, 2.0)
     n_narrow = 0
-    for i, (name, (start, n)) in enumerate(offsets.items()):
-        ax.barh(0, n, left=start, color=SERIES[i % 7], edgecolor="white", linewidth=0.4)
+    for name, (start, n) in offsets.items():
+        # one colour for what attention uses, one for the feed-forward network, grey for the rest
+        wide = next((k for k, group in enumerate(_MAP_COLORS) if name in group), 2)
+        color = (SERIES[0], SERIES[1], "#BBBBBB")[wide]
+        ax.barh(0, n, left=start, color=color, edgecolor="white", linewidth=0.8)
         if n > 0.035 * size:
             ax.text(
                 start + n / 2,
@@ -245,7 +252,7 @@ def file_map(
                 ha="center",
                 va="center",
                 size=9,
-                color="white" if i % 7 in (0, 2, 5) else "black",
+                color="white" if wide == 0 else "black",
             )
         else:
             y = 0.75 + 0.4 * (n_narrow % 4)
@@ -456,8 +463,13 @@ def attention_heads(
         ax.axis("off")
     for h, ax in zip(range(len(weights)), axes.flat):
         ax.axis("on")
-        _heat(ax, weights[h], tokens, WEIGHTS, 0, 1, ticks=False, prompt=prompt)
+        im = _heat(ax, weights[h], tokens, WEIGHTS, 0, 1, ticks=False, prompt=prompt)
         ax.set_title(f"head {h}", size=10)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("looks", size=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("is looked at", size=9)
+    fig.colorbar(im, ax=axes, shrink=0.6, label="weight")
     fig.suptitle(figure_text(title))
     return fig
 
@@ -647,7 +659,7 @@ def surprisal_text(
             x, y = 0, y - 1
         places.append((x, y))
         x += len(token.strip("\n"))
-    fig, ax = _figure(9, 0.27 * (1 - y) + 0.5, axis=False)
+    fig, ax = _figure(7.9, 0.27 * (1 - y) + 0.5, axis=False)
     for token, b, (x, y) in zip(tokens, bits, places):
         text = token.strip("\n")
         ax.barh(
@@ -669,6 +681,9 @@ def surprisal_text(
             )
     ax.set(xlim=(0, width), ylim=(min(p[1] for p in places) - 0.6, 0.6))
     ax.set_title(figure_text(title), size=10)
+    scale = plt.get_cmap(SURPRISAL)(np.linspace(0, 0.75, 256))
+    shades = plt.cm.ScalarMappable(plt.Normalize(0, most), ListedColormap(scale))
+    fig.colorbar(shades, ax=ax, fraction=0.03, pad=0.01, label="bits", aspect=12)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #bbcf289d
