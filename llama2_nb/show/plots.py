@@ -650,6 +650,7 @@ def surprisal_text(
     title: str = "",
     width: int = 92,  # characters a line
     most: float = 8,  # bits of the darkest colour
+    label: str = "bits",  # what the numbers are
 ):  # → figure
     "A text coloured by the surprisal of each token."
     tokens = _shortened(tokens, 20_000)
@@ -683,7 +684,7 @@ def surprisal_text(
     ax.set_title(figure_text(title), size=10)
     scale = plt.get_cmap(SURPRISAL)(np.linspace(0, 0.75, 256))
     shades = plt.cm.ScalarMappable(plt.Normalize(0, most), ListedColormap(scale))
-    fig.colorbar(shades, ax=ax, fraction=0.03, pad=0.01, label="bits", aspect=12)
+    fig.colorbar(shades, ax=ax, fraction=0.03, pad=0.01, label=figure_text(label), aspect=12)
     return fig
 
 # %% ../../nbs/50_plots.ipynb #bbcf289d
