@@ -242,7 +242,7 @@ def file_map(
     for name, (start, n) in offsets.items():
         # one colour for what attention uses, one for the feed-forward network, grey for the rest
         wide = next((k for k, group in enumerate(_MAP_COLORS) if name in group), 2)
-        color = (SERIES[0], SERIES[1], "#BBBBBB")[wide]
+        color = (SERIES[1], SERIES[0], "#BBBBBB")[wide]
         ax.barh(0, n, left=start, color=color, edgecolor="white", linewidth=0.8)
         if n > 0.035 * size:
             ax.text(
@@ -252,7 +252,7 @@ def file_map(
                 ha="center",
                 va="center",
                 size=9,
-                color="white" if wide == 0 else "black",
+                color="white" if wide == 1 else "black",
             )
         else:
             y = 0.75 + 0.4 * (n_narrow % 4)
