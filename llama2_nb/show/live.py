@@ -167,9 +167,8 @@ def page_markup() -> str:
 def settings_of(request: dict[str, Any]) -> dict[str, Any]:
     "What `write` takes, from a message that asks for it."
     off = [tuple(map(int, name.split("."))) for name in request["off"]]
-    names = {"prompt": "prompt", "ids": "ids", "temperature": "temperature", "topP": "top_p"}
-    names |= {"seed": "seed", "steps": "steps"}
-    return {ours: request[theirs] for theirs, ours in names.items()} | {"off": off}
+    same = {name: request[name] for name in ("prompt", "ids", "temperature", "seed", "steps")}
+    return same | {"top_p": request["topP"], "off": off}
 
 # %% ../../nbs/54_explorer.ipynb #54e00014
 class Explorer(anywidget.AnyWidget):
@@ -192,10 +191,11 @@ class Explorer(anywidget.AnyWidget):
 
     def _receive(self, _, message: dict, buffers) -> None:
         "The front end asks for something."
-        self._stop.set()  # what is written now is no longer wanted
-        if message["type"] == "open":
+        if message["type"] == "open":  # perhaps a second view, while the first one's text grows
             self._answer(message, describe(self.llama))
-        elif message["type"] == "write":
+            return
+        self._stop.set()  # what is written now is no longer wanted
+        if message["type"] == "write":
             self._stop = threading.Event()
             work = message, self._stop, self._run
             self._run = threading.Thread(target=self._write, args=work, daemon=True)

@@ -6,7 +6,7 @@ addEventListener("load", () => window.MathJax?.startup?.promise?.then(reach));
 addEventListener("resize", reach);
 
 // The search shows a part of each page's text: what the page says, not its menus, badges and imports.
-const NOT_TEXT = ".bd-header-article, #print-main-content, .bd-sidebar-secondary, .bd-toc, .open-in, .prev-next-footer, .bd-footer-content, .docutils.container > .headerlink";
+const NOT_TEXT = ".bd-header-article, #print-main-content, .bd-sidebar-secondary, .bd-toc, .open-in, .prev-next-footer, .bd-footer-content";
 const IMPORTS = /^(from [\w.]+ )?import (\([^)]*\)|[^\n(]*)\n*/gm;
 const results = document.getElementById("search-results");
 if (results) {
