@@ -7,8 +7,6 @@ __all__ = ['Message', 'SHAPE', 'PAGE', 'SITE', 'Masked', 'ablate', 'describe', '
            'Explorer', 'opening_picture', 'explorer']
 
 # %% ../../nbs/54_explorer.ipynb #54e00004
-import base64
-import io
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -28,7 +26,7 @@ from ..matrix import Matrix
 from ..ops import linear, rmsnorm, softmax
 from ..sampling import Sampler, SamplingParams
 from . import plots
-from .widgets import Model, open_llama, prompt_ids
+from .widgets import Model, open_llama, prompt_ids, view_and_picture
 from ..text import need, printable
 from ..transformer import Transformer
 
@@ -223,21 +221,12 @@ class Explorer(anywidget.AnyWidget):
         if self._run:
             self._run.join()
 
-    _ipython_display_ = (
-        None  # with ipywidgets 7, which Colab has, it would come before what follows
-    )
+    # with ipywidgets 7, which Colab has, it would come before what follows
+    _ipython_display_ = None
 
     def _repr_mimebundle_(self, **options):
-        png = io.BytesIO()
-        opening_picture(self.llama, self.options["prompt"]).savefig(
-            png, format="png", bbox_inches="tight"
-        )
-        live = dict(version_major=2, version_minor=0, model_id=self.model_id)
-        return {
-            "application/vnd.jupyter.widget-view+json": live,
-            "text/plain": "explorer: run this cell to use it",
-            "image/png": base64.b64encode(png.getvalue()).decode(),
-        }
+        picture = opening_picture(self.llama, self.options["prompt"])
+        return view_and_picture(self, "explorer", picture)
 
 # %% ../../nbs/54_explorer.ipynb #54e00016
 def opening_picture(llama: Llama, prompt: str):  # → figure

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'STYLE', 'Model', 'PAUSE', 'TEXT_LIMIT', 'LINE', 'LILY', 'LINES', 'QUESTION', 'SHAPES', 'contrast',
-           'open_llama', 'prompt_ids', 'token_labels', 'Worker', 'Panel', 'header_view', 'byte_explorer',
-           'merge_states', 'merges_view', 'vocabulary_and_merges', 'tokens_view', 'tokenizer_explorer', 'rotated_dot',
-           'rope_view', 'rope_explorer', 'head_scores', 'attention_table', 'labelled_rows', 'attention_view',
-           'attention_explorer', 'draw_token', 'sampling_view', 'sampling_explorer', 'Story', 'story_view',
-           'story_stepper', 'chat_view', 'chat_box', 'cache_view', 'memory_view', 'cache_explorer']
+           'open_llama', 'prompt_ids', 'token_labels', 'Worker', 'view_and_picture', 'Panel', 'header_view',
+           'byte_explorer', 'merge_states', 'merges_view', 'vocabulary_and_merges', 'tokens_view', 'tokenizer_explorer',
+           'rotated_dot', 'rope_view', 'rope_explorer', 'head_scores', 'attention_table', 'labelled_rows',
+           'attention_view', 'attention_explorer', 'draw_token', 'sampling_view', 'sampling_explorer', 'Story',
+           'story_view', 'story_stepper', 'chat_view', 'chat_box', 'cache_view', 'memory_view', 'cache_explorer']
 
 # %% ../../nbs/51_widgets.ipynb #40dc9bda
 import base64
@@ -345,6 +345,18 @@ def _announcer() -> widgets.Output:
     return announcer
 
 # %% ../../nbs/51_widgets.ipynb #bd458e94
+def view_and_picture(widget: widgets.DOMWidget, name: str, figure) -> dict[str, Any]:
+    "The MIME bundle of a widget, with a Matplotlib figure for readers without a kernel."
+    png = io.BytesIO()
+    figure.savefig(png, format="png", bbox_inches="tight")
+    live = dict(version_major=2, version_minor=0, model_id=widget.model_id)
+    return {
+        "application/vnd.jupyter.widget-view+json": live,
+        "text/plain": f"{name}: run this cell to use it",
+        "image/png": base64.b64encode(png.getvalue()).decode(),
+    }
+
+
 class Panel(widgets.VBox):
     "Controls by name, a view below them, and a picture for readers without a kernel."
 
@@ -372,14 +384,7 @@ class Panel(widgets.VBox):
     _ipython_display_ = None
 
     def _repr_mimebundle_(self, **options):
-        png = io.BytesIO()
-        self.picture().savefig(png, format="png", bbox_inches="tight")
-        live = dict(version_major=2, version_minor=0, model_id=self.model_id)
-        return {
-            "application/vnd.jupyter.widget-view+json": live,
-            "text/plain": f"{self.title}: run this cell to use it",
-            "image/png": base64.b64encode(png.getvalue()).decode(),
-        }
+        return view_and_picture(self, self.title, self.picture())
 
 
 def _observe(work: Callable, *controls: widgets.Widget) -> None:
