@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import registry
 from .batch import batch_size, choose, make_samplers, next_ids, write_many
@@ -104,8 +104,12 @@ class _Loaded:
         threads: int | None = None,  # of Numba; None: by the size of the model
         mmap: bool = True,  # False: copy the file into memory
         positions: int | None = None,  # maximum context length; None: see `limit`
+        ops: Any = None,  # functions of your own: chapter 80
     ) -> _L:
         "Load a model. Raises `CheckpointError` or `TokenizerError`."
+        if ops is not None:
+            own = registry.on_demand("own_llama")
+            return own(ops, model, tokenizer, backend, threads, mmap, positions)
         path = registry.find_model(model)
         opened = registry.open_model(path, positions, mmap)
         vocab_size = opened.config.vocab_size

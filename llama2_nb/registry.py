@@ -45,6 +45,7 @@ NAMES = {  # what a module takes from a higher layer
     "CheckpointError": "llama2_nb.config:CheckpointError",
     "download": "llama2_nb.hub:download",
     "cached_vocabulary": "llama2_nb.hub:vocabulary_of",
+    "own_llama": "llama2_nb.practice.plug:own_llama",
     "Chat": "llama2_nb.conversation:Conversation",
     "choose_template": "llama2_nb.formats.templates:choose_template",
     "later_header": "llama2_nb.formats.llama2c:parse_versioned",
@@ -58,7 +59,8 @@ NAMES = {  # what a module takes from a higher layer
 def on_demand(name: str) -> Any:
     "What a name of `NAMES` stands for, or the object that `module:attribute` names."
     module, _, attribute = NAMES.get(name, name).partition(":")
-    found = import_module(module)
+    # a copy of the package finds its own modules (chapter 80)
+    found = import_module(module.replace("llama2_nb", __package__, 1))
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
