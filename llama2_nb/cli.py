@@ -5,14 +5,18 @@
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'ProcessorsOption',
            'BackendOption', 'ThreadsOption', 'PositionsOption', 'ModelArgument', 'SourceArgument', 'GroupSizeOption',
-           'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'SIZES', 'INTERNAL', 'generate', 'chat', 'inspect', 'tokenize',
-           'bench', 'quantize', 'train', 'convert', 'download', 'main']
+           'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'SIZES', 'practice_app', 'FolderOption', 'ScriptsOption',
+           'TaskArgument', 'INTERNAL', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'train',
+           'convert', 'download', 'practice_new', 'practice_status', 'practice_check', 'practice_watch',
+           'practice_hint', 'practice_solution', 'practice_story', 'main']
 
 # %% ../nbs/47_cli.ipynb #fac3578b
 import json
 import os
+import shutil
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
 import warnings
@@ -1138,6 +1142,186 @@ def download(
         f"  {'read for a token':22} {plan.per_token:,} bytes: at 10 GB/s {plan.speed(1e10):,.1f}"
         f" tokens/s at best, at 50 GB/s {plan.speed(5e10):,.1f}"
     )
+
+# %% ../nbs/47_cli.ipynb #c47aa002
+practice_app = typer.Typer(
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Build your own Llama, function by function, with checks that name the mistake. Alone, it"
+        " makes the folder practice, as 'practice new' does."
+    ),
+    epilog="For example: llama2-nb practice, then llama2-nb practice check ops.silu",
+)
+app.add_typer(practice_app, name="practice")
+
+FolderOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--folder",
+        "-f",
+        help="The folder. Default: the current one if it was made by practice, else practice.",
+        show_default=False,
+    ),
+]
+ScriptsOption = Annotated[
+    bool, typer.Option("--scripts", help="Plain .py files instead of notebooks.")
+]
+TaskArgument = Annotated[
+    str,
+    typer.Argument(metavar="[NAME]", help="A stage or a function: 04_ops, 04, ops.silu, silu."),
+]
+
+
+def _open_folder(folder: Optional[str]):  # → a `practice.workshop.Folder`
+    from llama2_nb.practice.workshop import STORE, Folder
+
+    if folder is None:
+        folder = "." if os.path.exists(STORE) else "practice"
+    return Folder(folder)
+
+
+def _new(folder: str, scripts: bool) -> None:
+    "Make a folder, and say what is in it."
+    from llama2_nb.practice.workshop import make_folder
+
+    written = make_folder(folder, scripts)
+    for path in written:
+        print(_line(str(path)))
+    print(f"Begin with {_line(str(written[0]))}; llama2-nb practice status shows what is done.")
+
+
+@practice_app.callback(invoke_without_command=True)
+def _practice(ctx: typer.Context, scripts: ScriptsOption = False) -> None:
+    if ctx.invoked_subcommand is None:
+        _new("practice", scripts)
+        return
+    _need(not scripts, "--scripts after new", f"it before {ctx.invoked_subcommand}")
+
+
+@practice_app.command("new", epilog="For example: llama2-nb practice new my-llama --scripts")
+def practice_new(
+    folder: Annotated[str, typer.Argument(help="Folder to make, or to complete.")] = "practice",
+    scripts: ScriptsOption = False,
+) -> None:
+    "Make a folder with a notebook for each stage. Nothing is ever overwritten."
+    _new(folder, scripts)
+
+
+@practice_app.command("status", epilog="For example: llama2-nb practice status")
+def practice_status(folder: FolderOption = None) -> None:
+    "Show what is done, from the last results; nothing is run."
+    from llama2_nb.practice.workshop import status, table
+
+    print(printable(table(status(_open_folder(folder)))))
+
+
+def _check(folder, tasks: list, blanks: bool) -> bool:  # → are all of them right?
+    "Print reports as they come, and keep the results in the folder."
+    from llama2_nb.practice.workshop import check_tasks
+
+    counts = Counter()
+    try:
+        for result in check_tasks(folder, tasks):
+            counts[result.report.verdict] += 1
+            if blanks or result.report.verdict != "blank":
+                print(printable(str(result.report)), flush=True)
+    finally:
+        folder.save()
+    right, blank = counts["right"], counts["blank"]
+    print(f"{right} right, {counts.total() - right - blank} wrong, {blank} not written yet")
+    return right == counts.total()
+
+
+@practice_app.command("check", epilog="For example: llama2-nb practice check 04_ops")
+def practice_check(
+    name: TaskArgument = "",
+    folder: FolderOption = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One line of JSON for each function; the folder isn't changed."
+        ),
+    ] = False,
+) -> None:
+    "Check all functions, or some, each in a process of its own. Status 1: not all are right."
+    from llama2_nb.practice.runner import find_tasks
+    from llama2_nb.practice.workshop import as_line, check_tasks
+
+    tasks, opened = find_tasks(name), _open_folder(folder)
+    right = True
+    if as_json:
+        for result in check_tasks(opened, tasks):
+            right &= bool(result.report)
+            print(as_line(result), flush=True)
+    else:
+        right = _check(opened, tasks, blanks=bool(name))
+    if not right:
+        raise typer.Exit(1)
+
+
+@practice_app.command("watch", epilog="For example: llama2-nb practice watch")
+def practice_watch(folder: FolderOption = None) -> None:
+    "Check a stage whenever its file is saved, until Ctrl-C."
+    from llama2_nb.practice.workshop import watch
+
+    opened = _open_folder(folder)
+
+    def show(stage) -> None:
+        print(f"{stage.name}:", flush=True)
+        try:
+            _check(_open_folder(str(opened.path)), list(stage.tasks), blanks=False)
+        except (OSError, ValueError) as e:
+            _say(str(e))  # the next time that it is saved, it may be well
+
+    _say(f"watching {opened.path}; Ctrl-C ends it")
+    with suppress(KeyboardInterrupt):
+        watch(opened, show)
+
+
+@practice_app.command("hint", epilog="For example: llama2-nb practice hint ops.silu")
+def practice_hint(name: TaskArgument = "", folder: FolderOption = None) -> None:
+    "Give the next hint, for a function or for the first one of a stage that isn't right."
+    from llama2_nb.practice.runner import find_tasks
+    from llama2_nb.practice.workshop import first_open, next_hint
+
+    opened, tasks = _open_folder(folder), find_tasks(name)
+    task = tasks[0] if len(tasks) == 1 else first_open(opened, tasks)
+    if task is None:
+        print("No hint is needed: all of these functions are right.")
+        return
+    text = next_hint(opened, task)
+    opened.save()
+    print(textwrap.fill(text, 88))
+
+
+@practice_app.command("solution", epilog="For example: llama2-nb practice solution ops.silu")
+def practice_solution(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A stage or a function.")],
+    folder: FolderOption = None,
+) -> None:
+    "Show the book's version of a function, or of all of a stage, beside yours."
+    from llama2_nb.practice.runner import find_tasks
+    from llama2_nb.practice.workshop import solution
+
+    _need(bool(name), "a stage or a function", "an empty name")
+    opened, width = _open_folder(folder), shutil.get_terminal_size((100, 24)).columns
+    texts = [solution(opened, task, width) for task in find_tasks(name)]
+    print(printable("\n\n".join(texts)))
+
+
+@practice_app.command("story", epilog='For example: llama2-nb practice story "Once upon a time"')
+def practice_story(
+    prompt: Annotated[str, typer.Argument(help="Beginning of the story.")] = "",
+    folder: FolderOption = None,
+) -> None:
+    "Write a story with your functions that are right, and compare it with llama2.c's."
+    from llama2_nb.practice.workshop import story
+
+    names, text, comparison = story(_open_folder(folder), prompt)
+    _say(f"yours: {', '.join(names) or 'nothing yet'}; all else is the book's")
+    print(text, flush=True)
+    _say(comparison)
 
 # %% ../nbs/47_cli.ipynb #7d54c19e
 def main(args: Optional[list[str]] = None) -> None:  # None: the arguments of the process

@@ -530,7 +530,7 @@ stage(
             ),
         ),
         needs=(
-            "from collections import Counter",
+            "from collections import Counter, defaultdict",
             "from llama2_nb.tokenizer import join_pair, joined_pairs",
         ),
     ),
@@ -587,6 +587,7 @@ stage(
             ),
         ),
         toy="merge_pairs([b' ', b'h', b'e', b'n'], {b'he': 0, b'hen': 1})",
+        needs=("import heapq",),
     ),
     Task(
         "tokenizer.spell",
@@ -1350,8 +1351,9 @@ stage(
                 "scores = (k @ q.swapaxes(-2, -1)).reshape(*B, n_kv_heads, rows, S)",
             ),
         ),
-        toy="attention(np.float32([[[1.4, 0]]]), np.float32([[[1, 0]]]), np.float32([[[10, 0]]]),"
-        " np.array([0]))",
+        toy="q = np.float32([[[0, 1.4]], [[1.4, 0]]])  # two tokens, one head\n"
+        "k = np.float32([[[1, 0], [0, 1]]])\nv = np.float32([[[10, 0], [0, 10]]])\n"
+        "attention(q, k, v, np.arange(2))",
         needs=("from llama2_nb.ops import softmax",),
     ),
     Task(
@@ -2520,7 +2522,10 @@ stage(
         ),
         run=looped,
         arguments=("ids", "steps", "BOS at position", "temperature"),
-        needs=("from llama2_nb.batch import choose", "from llama2_nb.tokenizer import BOS"),
+        needs=(
+            "from llama2_nb.batch import choose, next_ids",
+            "from llama2_nb.tokenizer import BOS",
+        ),
     ),
 )
 
@@ -3048,6 +3053,7 @@ stage(
             ),
         ),
         toy="quantize(np.float32([[127, -63.5, 1.4, 0.6]]), 4)",
+        needs=("from llama2_nb.storage.int8 import LEVELS",),
     ),
     Task(
         "int8.int8_product",
@@ -3099,5 +3105,6 @@ stage(
             ),
         ),
         tolerance=1e-4,
+        needs=("from llama2_nb.storage.int8 import LEVELS",),
     ),
 )
