@@ -416,9 +416,10 @@ def in_voila(page: Page, work: Path, shoot, shots: Path) -> None:
         page.goto("about:blank")  # so that it doesn't miss its server
 
 
-def in_jupyterlab(page: Page, work: Path, shoot, shots: Path) -> None:
+@contextlib.contextmanager
+def jupyterlab(folder: Path, work: Path):
+    "JupyterLab on a folder; gives its address. Settings and log are in `work`."
     port = free_port()
-    shutil.copy(ROOT / f"nbs/{NOTEBOOK}.ipynb", work)  # JupyterLab saves what it runs
     (work / "lab.json").write_text(
         json.dumps(
             {
@@ -427,7 +428,7 @@ def in_jupyterlab(page: Page, work: Path, shoot, shots: Path) -> None:
                     "port": port,
                     "open_browser": False,
                     "allow_root": True,
-                    "root_dir": str(work),
+                    "root_dir": str(folder),
                 },
                 "IdentityProvider": {"token": ""},
                 # the server too shall ask nobody for news or updates
@@ -437,20 +438,29 @@ def in_jupyterlab(page: Page, work: Path, shoot, shots: Path) -> None:
                         "jupyterlab.handlers.announcements.NeverCheckForUpdate"
                     ),
                     "extension_manager": "readonly",
-                    "expose_app_in_browser": True,  # to change the theme
+                    "expose_app_in_browser": True,  # for commands that have no button
                 },
             }
         )
     )
+    base = f"http://127.0.0.1:{port}/lab"
     with server(
-        ["jupyter", "lab", f"--config={work / 'lab.json'}"],
-        work,
-        f"http://127.0.0.1:{port}/lab",
-        work / "lab.log",
+        ["jupyter", "lab", f"--config={work / 'lab.json'}"], folder, base, work / "lab.log"
     ):
-        page.goto(f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}.ipynb")
-        page.get_by_text(re.compile(r"\| Idle")).wait_for(timeout=120000)  # the kernel is there
-        page.get_by_role("button", name="No", exact=True).click()  # no news, thank you
+        yield base
+
+
+def open_in_lab(page: Page, base: str, name: str) -> None:
+    "Open a notebook and wait for its kernel."
+    page.goto(f"{base}/tree/{name}.ipynb")
+    page.get_by_text(re.compile(r"\| Idle")).wait_for(timeout=120000)
+    page.get_by_role("button", name="No", exact=True).click()  # no news, thank you
+
+
+def in_jupyterlab(page: Page, work: Path, shoot, shots: Path) -> None:
+    shutil.copy(ROOT / f"nbs/{NOTEBOOK}.ipynb", work)  # JupyterLab saves what it runs
+    with jupyterlab(work, work) as base:
+        open_in_lab(page, base, NOTEBOOK)
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_selector(".jp-OutputArea .byte-explorer", timeout=120000)
