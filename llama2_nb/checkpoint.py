@@ -11,11 +11,10 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from math import prod
 from mmap import ACCESS_READ, mmap as MemoryMap
-from typing import Any
 
 import numpy as np
 
-from .config import TENSORS, VECTORS, tensor_shapes
+from .config import VECTORS, Tensors, tensor_shapes
 from .config import CheckpointError, Config, parse_header
 from .files import open_regular, other_format
 from .matrix import as_matrix
@@ -51,32 +50,21 @@ class Layout:
         return offsets
 
 # %% ../nbs/02_checkpoint.ipynb #02a00022
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """Every tensor of a model, under its name in `TENSORS` and of its shape. Weights
-    of norms are arrays, all others are a `Matrix`, or a stack of one for each layer:
-    `w.wq[layer]` is (rows out, columns in). `wcls` is the embedding table itself,
-    unless there is another.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Weights(Tensors):
+    """Every tensor of a model, in the fields of `Tensors`. Weights of norms are arrays,
+    all others are a `Matrix`, or a stack of one for each layer: `w.wq[layer]` is (rows
+    out, columns in). `wcls` is the embedding table itself, unless there is another. An
+    optional tensor that the model lacks is None, and not in `vars`.
     """
-
-    token_embedding_table: Any  # vocab_size, dim
-    rms_att_weight: Any  # n_layers, dim
-    wq: Any  # n_layers, q_dim, dim
-    wk: Any  # n_layers, kv_dim, dim
-    wv: Any  # n_layers, kv_dim, dim
-    wo: Any  # n_layers, dim, q_dim
-    rms_ffn_weight: Any  # n_layers, dim
-    w1: Any  # n_layers, hidden_dim, dim
-    w2: Any  # n_layers, dim, hidden_dim
-    w3: Any  # n_layers, hidden_dim, dim
-    rms_final_weight: Any  # dim
-    wcls: Any = None  # vocab_size, dim
 
     def __post_init__(self):
         shared = self.wcls is None or self.wcls is self.token_embedding_table
-        for name in TENSORS:
-            if name not in VECTORS:
-                object.__setattr__(self, name, as_matrix(getattr(self, name)))
+        for name, tensor in list(vars(self).items()):
+            if tensor is None:
+                object.__delattr__(self, name)  # the class's own None is left
+            elif name not in VECTORS:
+                object.__setattr__(self, name, as_matrix(tensor))
         if shared:
             object.__setattr__(self, "wcls", self.token_embedding_table)
 

@@ -33,6 +33,7 @@ from . import __version__
 from .conversation import Conversation
 from .checkpoint import Header, Weights
 from llama2_nb.config import (
+    VECTORS,
     CheckpointError,
     Config,
     count_parameters,
@@ -782,7 +783,7 @@ def _print_sizes(c: Config, header: Optional[Header]) -> None:
     rows = {name: getattr(c, name) for name in (*told, "head_size", "kv_dim", "kv_mul")}
     rows |= dict(kv_cache_bytes=kv_cache_bytes(c), parameters=count_parameters(c))
     if size := header and header.group_size:  # version 2
-        n = sum(prod(s) for name, s in tensor_shapes(c).items() if not name.startswith("rms_"))
+        n = sum(prod(s) for name, s in tensor_shapes(c).items() if name not in VECTORS)
         rows |= dict(group_size=size, int8_bytes=n, scale_bytes=4 * n // size)
     for name, value in rows.items():
         print(f"  {name:22} {format(value, ',') if type(value) is int else value}")

@@ -51,7 +51,7 @@ class VersionedHeader(Header):
     def order(self) -> dict[str, tuple[int, ...]]:
         "Name → shape, as they follow each other: the norms come first."
         shapes = tensor_shapes(self.config)
-        return {name: shapes.pop(name) for name in VECTORS} | shapes
+        return {name: shapes.pop(name) for name in VECTORS if name in shapes} | shapes
 
     def tensor_bytes(self, name: str, shape: tuple[int, ...]) -> int:
         "Four a number; in version 2, but for the norms, one a number and four a group."
@@ -73,6 +73,7 @@ def check_plain(c: Config) -> None:
     "Raise `CheckpointError` for what no header of llama2.c can say."
     said = {*HeaderFields._fields, "shared_classifier"}
     words = {"head_dim": f"{c.dim} / {c.n_heads}", "rope_scaling": "none"}
+    words["optional_tensors"] = "none"
     for f in fields(c):
         value = getattr(c, f.name)
         need(

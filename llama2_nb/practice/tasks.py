@@ -98,31 +98,33 @@ stage(
         "config.tensor_shapes",
         "config:tensor_shapes",
         "The shape of every tensor of a model, by its name, in the order of the file. `TENSORS`"
-        " names the sizes of each; a size is an attribute of `c`.",
+        " names the sizes of each; a size is an attribute of `c`. Leave out tensors that the model"
+        " doesn't have, as `has_tensor` says.",
         lambda: [(c,) for c in sizes()],
         (
             "`TENSORS` has the names of the sizes, such as `'kv_dim'`. `getattr(c, 'kv_dim')` gives"
             " the number.",
-            "Leave out `wcls` if `c.shared_classifier`. Each shape is a tuple.",
+            "`has_tensor(c, name)` is false for `wcls` if the classifier is shared. Each shape is a"
+            " tuple.",
         ),
         (
             mistake(
                 "wcls always",
                 "A shared classifier is no tensor of its own, so it has no place in the file.",
-                'name != "wcls" or not c.shared_classifier',
+                "has_tensor(c, name)",
                 "True",
             ),
             mistake(
                 "wcls never",
                 "A model whose classifier is not shared has one more tensor at the end.",
-                'name != "wcls" or not c.shared_classifier',
+                "has_tensor(c, name)",
                 'name != "wcls"',
             ),
             mistake(
                 "wcls the other way round",
                 "The condition is inverted: it is the shared classifier that is left out.",
-                "not c.shared_classifier",
-                "c.shared_classifier",
+                "has_tensor(c, name)",
+                'has_tensor(c, name) != (name == "wcls")',
             ),
             mistake(
                 "matrices transposed",
@@ -133,7 +135,7 @@ stage(
             ),
         ),
         toy="tensor_shapes(Config(4, 6, 1, 2, 1, 5, 10))",
-        needs=("from llama2_nb.config import TENSORS, Config",),
+        needs=("from llama2_nb.config import TENSORS, Config, has_tensor",),
     ),
     Task(
         "config.count_parameters",

@@ -14,6 +14,7 @@ from ..checkpoint import Weights
 from ..config import Config, tensor_shapes
 from ..ops import rmsnorm
 from ..rope import model_frequencies, rope_cos_sin, rotate
+from ..text import need
 from ..transformer import keep, run_blocks
 
 # %% ../../nbs/21_backprop.ipynb #2ab6a29d
@@ -307,6 +308,8 @@ def loss_and_grads(
     """The loss of a batch, and its gradient for every weight. Raises `ValueError` if the batch
     doesn't fit the model.
     """
+    absent = "none, since the way back goes through none"
+    need(not config.optional_tensors, "optional_tensors", absent, config.optional_tensors)
     tokens, targets = check_batch(tokens, targets, config)
     w, values = as_weights(w, config), {}
     logits = forward_rows(w, config, tokens, values)

@@ -35,7 +35,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..checkpoint import Checkpoint
-from ..config import CheckpointError, Config, count_parameters, tensor_shapes
+from llama2_nb.config import (
+    VECTORS,
+    CheckpointError,
+    Config,
+    count_parameters,
+    tensor_shapes,
+)
 from ..core import Llama
 from ..files import atomic_write, fcntl, open_regular  # fcntl: None on Windows
 from ..formats.llama2c import check_plain, write_checkpoint
@@ -378,7 +384,7 @@ class Training:
         rate = learning_rate(self.step, r)
         self.step += 1
         for name, w in self.weights.items():
-            decay = 0.0 if name.startswith("rms_") else r.decay
+            decay = 0.0 if name in VECTORS else r.decay
             adamw(
                 w, grads[name], self.m[name], self.v[name], self.step, rate, r.beta1, r.beta2, decay
             )
