@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ import numpy as np
 
 from ..files import missing, read_regular
 from .examine import Report, Task, examine, expected_outcomes, is_blank
-from .tasks import STAGES
+from .tasks import STAGES, find_task
 from ..text import need, printable
 
 # %% ../../nbs/77_runner.ipynb #77b00005
@@ -50,8 +50,11 @@ def short_name(task: Task) -> str:
 
 def find_tasks(name: str = "") -> list[Task]:
     """The tasks of a stage, or the one of this name, or all for an empty name. A stage may be
-    named by its number, a task by its function. Raises `ValueError` if there is none.
+    named by its number, a task by its function, an exercise as "06.1". Raises `ValueError` if
+    there is none.
     """
+    if re.fullmatch(r"\d\d\.\d+", name):  # an exercise
+        return [find_task(name)]
     tasks = [task for stage in STAGES.values() for task in stage.tasks]
     if not name:
         return tasks
@@ -386,11 +389,8 @@ def judge(task: Task, request: dict, before: dict, tried: list[str]) -> Report:
             return Report(task.name, "error", f"the cell that defines it fails: {notes[-1]}")
         if function is None:
             return Report(task.name, "blank", f"there is no function {name} in {source.name}")
-    if not callable(function):
-        kind = type(function).__name__
-        return Report(task.name, "type", f"expected a function, found {kind}")
-    if is_blank(function):
-        return Report(task.name, "blank", "not written yet")
+    if not callable(function) or is_blank(function):
+        return examine(task, function)
     lend(task, function)
     try:
         report = examine(task, watched(function, refused))
@@ -652,20 +652,20 @@ def pickled(name: str, function: Any) -> bytes:
 
 
 def check(
-    name: str,  # of the task, as in "rope.rotate" or "rotate"
-    function: Callable,  # yours
+    name: str,  # of a function, as in "rope.rotate" or "rotate"; of an exercise, as in "06.1"
+    answer: Any,  # your function, or the value that an exercise asks for
     *,
     seconds: float = SECONDS,
     memory: int = MEMORY,  # bytes
 ) -> Report:
-    """Say whether a function is right, and if not, which mistake is in it. It is called in
-    another process, so it may not harm this one. Raises `ValueError` for an unknown name.
-    Example: `check("ops.silu", my_silu)`.
+    """Say whether a function is right, or the answer to an exercise, and if not, which mistake is
+    in it. It is called in another process, so it may not harm this one. Raises `ValueError` for
+    an unknown name. Example: `check("ops.silu", my_silu)`.
     """
     tasks = find_tasks(name)
     need(len(tasks) == 1, "check", "the name of a function", f"a stage: {name}")
-    if is_blank(function):  # to see that, nothing has to be called
+    if is_blank(answer):  # to see that, nothing has to be called
         return Report(tasks[0].name, "blank", "not written yet")
-    data = base64.b64encode(pickled(tasks[0].name, function)).decode()
+    data = base64.b64encode(pickled(tasks[0].name, answer)).decode()
     request = dict(task=tasks[0].name, function=data, path=[], memory=memory)
     return run_child(request, seconds, set()).report

@@ -25,6 +25,7 @@ from ..checkpoint import Layout, Weights
 from ..config import Config, tensor_shapes
 from ..matrix import as_matrix
 from .examine import Mistake, Task
+from ..registry import on_demand
 from ..rope import rope_cos_sin, rope_frequencies
 from ..sampling import Sampler, SamplingParams
 from ..tokenizer import BYTES, SPECIAL, Tokenizer
@@ -54,8 +55,13 @@ def stage(name: str, title: str, text: str, *tasks: Task) -> None:
 
 
 def find_task(name: str) -> Task:
-    "The task of this name. Raises `ValueError` if there is none."
-    tasks = {task.name: task for each in STAGES.values() for task in each.tasks}
+    """The task of this name: a function, as "rope.rotate", or an exercise, as "06.1". Raises
+    `ValueError` if there is none.
+    """
+    if name[:1].isdigit():  # there are many exercises, so they are loaded when they are asked for
+        tasks = on_demand("llama2_nb.practice.exercises:EXERCISES")
+    else:
+        tasks = {task.name: task for each in STAGES.values() for task in each.tasks}
     if name not in tasks:
         raise ValueError(f"task: expected one of {', '.join(tasks)}, found {name}")
     return tasks[name]
