@@ -1170,7 +1170,10 @@ ScriptsOption = Annotated[
 ]
 TaskArgument = Annotated[
     str,
-    typer.Argument(metavar="[NAME]", help="A stage or a function: 04_ops, 04, ops.silu, silu."),
+    typer.Argument(
+        metavar="[NAME]",
+        help="A stage or a function: 04_ops, 04, ops.silu, silu; attention is a stage.",
+    ),
 ]
 
 
@@ -1189,13 +1192,15 @@ def _new(folder: str, scripts: bool) -> None:
     written = make_folder(folder, scripts)
     for path in written:
         print(_line(str(path)))
-    print(f"Begin with {_line(str(written[0]))}; llama2-nb practice status shows what is done.")
+    print("llama2-nb practice status shows what is done, and README.md how to go on.")
 
 
 @practice_app.callback(invoke_without_command=True)
 def _practice(ctx: typer.Context, scripts: ScriptsOption = False) -> None:
     if ctx.invoked_subcommand is None:
-        _new("practice", scripts)
+        from llama2_nb.practice.workshop import STORE
+
+        _new("." if os.path.exists(STORE) else "practice", scripts)
         return
     _need(not scripts, "--scripts after new", f"it before {ctx.invoked_subcommand}")
 
@@ -1317,10 +1322,16 @@ def practice_story(
     folder: FolderOption = None,
 ) -> None:
     "Write a story with your functions that are right, and compare it with llama2.c's."
-    from llama2_nb.practice.workshop import story
+    from llama2_nb.practice.plug import plugged_tasks
+    from llama2_nb.practice.workshop import status, story
 
-    names, text, comparison = story(_open_folder(folder), prompt)
-    _say(f"yours: {', '.join(names) or 'nothing yet'}; all else is the book's")
+    opened = _open_folder(folder)
+    names, text, comparison = story(opened, prompt)
+    possible = plugged_tasks().values()
+    _say(f"{len(names)} of {len(possible)} functions are yours, the others are the book's")
+    wrong = [row.task for row in status(opened) if row.what.startswith("✗")]
+    if wrong:
+        _say(f"left out, since their last check was not right: {', '.join(wrong)}")
     print(text, flush=True)
     _say(comparison)
 

@@ -30,6 +30,7 @@ def execute(path: Path) -> None:
         timeout=1200,
         kernel_name="python3",
         store_widget_state=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     for cell in notebook.cells:

@@ -113,9 +113,12 @@ def attempt(task: Task, function: Callable, case: tuple) -> Outcome:
         with np.errstate(all="ignore"):
             value = copy.deepcopy(task.run(function, *given))
     except Exception as e:
-        return Outcome(error=type(e).__name__, message=str(e))
+        name = type(e).__name__
+        if name == "error":  # as in struct.error
+            name = f"{type(e).__module__}.error"
+        return Outcome(error=name, message=str(e))
     for name, before, after in zip(task.names, case, given):
-        if isinstance(before, np.ndarray) and not same(before, after, 0):
+        if isinstance(before, (np.ndarray, list, dict)) and not same(before, after, 0):
             return Outcome(value, changed=name)
     return Outcome(value)
 
@@ -261,6 +264,9 @@ def shown(value: Any) -> str:
             return size
         numbers = np.array2string(value, precision=4, suppress_small=True, separator=", ")
         return f"{' '.join(numbers.split())}, {size}"
+    if isinstance(value, bytes) and len(value) > 8:
+        start = value[:32].hex(" ", 4)
+        return f"{len(value)} bytes: {start}{' …' if len(value) > 32 else ''}"
     if isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value):
         return "; ".join(map(shown, value))
     if isinstance(value, dict):
@@ -270,10 +276,13 @@ def shown(value: Any) -> str:
 
 def first_difference(expected: Any, found: Any, tolerance: float) -> str:
     "Where two values begin to differ, if they are large arrays of the same shape."
+    if isinstance(expected, dict) and isinstance(found, dict):
+        expected, found = list(expected.values()), list(found.values())
     if isinstance(expected, (list, tuple)) and isinstance(found, (list, tuple)):
-        for e, f in zip(expected, found):
+        for number, (e, f) in enumerate(zip(expected, found), start=1):
             if not same(e, f, tolerance):
-                return first_difference(e, f, tolerance)
+                more = first_difference(e, f, tolerance)
+                return f"in value {number} of {len(expected)}: {more}" if more else ""
     arrays = isinstance(expected, np.ndarray) and isinstance(found, np.ndarray)
     if not arrays or expected.shape != found.shape or expected.size <= SHOWN:
         return ""
@@ -295,8 +304,12 @@ def explain(task: Task, case: tuple, expected: Outcome, found: Outcome) -> str:
     for name, value in zip(task.names, case):
         if name != "self" and value is not None:
             lines.append(f"{name} = {shown(value)}")
-    gave = f"{found.error}: {found.message}" if found.error else shown(found.value)
-    wanted = f"{expected.error}" if expected.error else shown(expected.value)
+    e, f = expected.value, found.value
+    if isinstance(e, dict) and isinstance(f, dict) and list(e) == list(f):  # what differs
+        keys = [key for key in e if not same(e[key], f[key], task.tolerance)]
+        e, f = ({key: each[key] for key in keys} for each in (e, f))
+    gave = f"{found.error}: {found.message}" if found.error else shown(f)
+    wanted = f"{expected.error}" if expected.error else shown(e)
     lines += [f"expected {wanted}", f"found    {gave}"]
     if more := first_difference(expected.value, found.value, task.tolerance):
         lines.append(more)

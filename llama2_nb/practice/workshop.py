@@ -30,7 +30,13 @@ from typing import Any
 
 from ..files import atomic_write, read_json, write_json
 from .examine import Report, Task, source_of
-from .plug import compare_with_llama2c, own_llama, plugged_tasks
+from llama2_nb.practice.plug import (
+    STORY,
+    blamed,
+    compare_with_llama2c,
+    own_llama,
+    plugged_tasks,
+)
 from llama2_nb.practice.runner import (
     SECONDS,
     Result,
@@ -261,7 +267,8 @@ Each file here is a stage on the way from a text to a story. Take them in order:
 For each function there is a text that says what to write, a blank, a call with toy numbers, and a
 check. `check("ops.silu", silu)` says whether the function is right. If it isn't, the check names
 the mistake, as far as it knows it. It calls your function in another process, so an endless loop
-or `exit()` harms nothing.
+or `exit()` harms nothing. What it prints isn't shown. (`speak`, at the end of each file, runs your
+functions where they are.)
 
 | command | meaning |
 |---|---|
@@ -352,14 +359,14 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        need(self.path.is_dir(), f"{path}", "a folder made by llama2-nb practice", "none")
+        need(self.path.is_dir(), f"{path}", "a folder that llama2-nb practice has made", "none")
         self.scripts = False
         self.results: dict[str, dict] = {}
         self.hints: dict[str, int] = {}  # how many were given
         if (self.path / STORE).exists():
             self._read()
         elif not any(self.file(stage).exists() for stage in STAGES.values()):
-            need(False, f"{path}", "a folder made by llama2-nb practice", "none of its files")
+            need(False, f"{path}", "a folder that llama2-nb practice has made", "none of its files")
 
     def _read(self) -> None:
         store = read_json(self.path / STORE, error=ValueError)
@@ -592,7 +599,15 @@ def right_functions(folder: Folder) -> dict[str, Callable]:
 
 
 def story(folder: Folder, prompt: str = "") -> tuple[list[str], str, str]:
-    "The names of the functions that are hers, the story that they write, and how it compares."
+    """The names of the functions that are hers, the story that they write, and how it compares:
+    without a prompt, it is the story of the comparison. Raises `ValueError` if her functions stop
+    it.
+    """
     functions = right_functions(folder)
-    llama = own_llama(functions)
-    return list(functions), llama.generate(prompt, temperature=0), compare_with_llama2c(llama)
+    try:
+        llama = own_llama(functions)
+        options: dict[str, Any] = dict(prompt=prompt, seed=1) if prompt else STORY
+        text = llama.generate(**options)
+        return list(functions), text, compare_with_llama2c(llama)
+    except (Exception, SystemExit) as e:
+        raise ValueError(f"the story can't go on: {blamed(e, functions)}") from None
