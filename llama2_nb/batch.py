@@ -72,7 +72,10 @@ def write_many(
         text += new[:-1] if new[-1] in stops else new
         return new[-1] in stops or len(text) == steps + 1
 
-    waiting, cache = list(enumerate(prompts))[::-1], model.new_cache(batch)
+    # memory for no more positions than are wanted
+    most = min(max(1, steps), model.config.seq_len)
+    cache = KVCache(replace(model.config, seq_len=most), batch)
+    waiting = list(enumerate(prompts))[::-1]
     writing: list[tuple[int, list[int]]] = []  # (i, text), as in the cache
     while waiting or writing:
         while waiting and len(writing) < batch:

@@ -139,14 +139,15 @@ def check_tokens(
     low, high = min(ids, default=0), max(ids, default=0)
     possible = 0 <= low and high < c.vocab_size
     need(possible, "tokens", f"ids from 0 to {c.vocab_size - 1}", f"{low} to {high}")
-    mine = cache.config is c or cache.config == c
+    shape = vars(cache.config) | {"seq_len": c.seq_len}  # it may have fewer positions
+    mine = cache.config.seq_len <= c.seq_len and shape == vars(c)
     need(mine, "cache", "one of this model (new_cache)", "one of another")
     n, several = len(tokens), len(cache)
     if several != 1:
         need(n == several, "tokens", f"{several}, one for each sequence", n)
         n = 1
     room = cache.room
-    found = f"{room} left of {c.seq_len}"
+    found = f"{room} left of {cache.config.seq_len}"
     need(n <= room, "cache", f"room for {n} positions", found)
     return tokens.astype(np.intp)
 

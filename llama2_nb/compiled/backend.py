@@ -80,7 +80,7 @@ class Scratch(NamedTuple):
     tokens: np.ndarray  # (N,) int64
     sequence: np.ndarray  # (N,) int64: the sequence of each
     pos: np.ndarray  # (N,) int64: its position; those of one sequence ascend
-    cache: np.ndarray  # (2,) addresses of all keys and all values
+    cache: np.ndarray  # (3,) addresses of all keys and all values, and the positions of a sequence
     logits: np.ndarray  # (n, vocab_size)
     params: np.ndarray  # (N, 2) temperature and top_p
     state: np.ndarray  # (N,) uint64, of the random number generators
@@ -102,7 +102,7 @@ def new_scratch(c: Config, threads: int, N: int, n: int) -> Scratch:
         tokens=tokens,
         sequence=sequence,
         pos=pos,
-        cache=np.zeros(2, np.int64),
+        cache=np.zeros(3, np.int64),
         logits=np.zeros((n, c.vocab_size), np.float32),
         params=np.zeros((N, 2), np.float32),
         state=np.zeros(N, np.uint64),
@@ -118,7 +118,7 @@ def new_scratch(c: Config, threads: int, N: int, n: int) -> Scratch:
 @jit
 def cache_of(c, s, T, worker):
     "The cache that s is about, for T tokens; how many sequences it has makes no difference."
-    shape = (np.int64(1), c.n_layers, c.n_kv_heads, c.seq_len, c.head_size)
+    shape = (np.int64(1), c.n_layers, c.n_kv_heads, s.cache[2], c.head_size)
     k = carray(pointer(s.cache[0]), shape, np.float32)
     v = carray(pointer(s.cache[1]), shape, np.float32)
     return CompiledCache(k, v, s.sequence[:T], s.pos[:T], c, worker)
@@ -283,7 +283,7 @@ class CompiledBackend:
         T = len(tokens)
         s.size[:], s.tokens[:T], s.pos[:T] = (T, n, sample), tokens, pos
         s.sequence[:T] = np.arange(T) if len(cache) > 1 else 0
-        s.cache[:] = cache.k.ctypes.data, cache.v.ctypes.data
+        s.cache[:] = cache.k.ctypes.data, cache.v.ctypes.data, cache.config.seq_len
 
     def _run(self, s: Scratch, stops: np.ndarray = NO_STOPS, ids: np.ndarray = NO_IDS) -> int:
         "The threads' work, or that of this one alone: how many steps are done."
@@ -351,7 +351,7 @@ class CompiledBackend:
         the logits are not numbers.
         """
         if cache.room < 1:
-            full = self.config.seq_len
+            full = cache.config.seq_len
             raise ValueError(f"cache: expected room for 1 position, found none left of {full}")
         for sampler in samplers:
             check_params(sampler.params)
