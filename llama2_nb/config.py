@@ -22,7 +22,7 @@ from .limits import check_memory, check_numbers, plain_number
 from .text import need
 
 if TYPE_CHECKING:
-    from llama2_nb.formats.scaling import RopeScaling
+    from llama2_nb.formats.scaling import RopeFactors, RopeScaling
 
 # %% ../nbs/01_config.ipynb #01a00008
 def bundled_model() -> Path:  # path of the checkpoint that ships inside the package
@@ -169,7 +169,7 @@ class Config(Widths):
     rope_theta: float = 10000.0  # base of RoPE's frequencies
     norm_eps: float = 1e-5  # added inside the square root of RMSNorm
     # None: every pair rotates as fast as `rope_theta` says
-    rope_scaling: "RopeScaling | None" = None
+    rope_scaling: "RopeScaling | RopeFactors | None" = None
 
     def __post_init__(self):
         for name in HeaderFields._fields:

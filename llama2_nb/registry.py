@@ -23,6 +23,7 @@ from .text import need, refuse
 HUGGING_FACE = "llama2_nb.formats.huggingface:Folder.open"
 MODELS = {  # what opens a model to run it: called with path, positions=…, mmap=…
     "": HUGGING_FACE,
+    b"GGUF": "llama2_nb.formats.gguf:GgufFile.open",
     b"": "llama2_nb.checkpoint:Checkpoint.open",
 }
 SOURCES = {  # what opens a model to convert it: more than can be run
@@ -34,6 +35,7 @@ VOCABULARIES = {  # how a path ends, "/" if it is a folder: called with path, vo
     "/": "llama2_nb.formats.vocabularies:open_folder",
     ".json": "llama2_nb.formats.vocabularies:FolderTokenizer",
     ".model": "llama2_nb.formats.vocabularies:open_sentencepiece",
+    ".gguf": "llama2_nb.formats.gguf:open_gguf_vocabulary",
     "": "llama2_nb.tokenizer:Tokenizer.open",
 }
 BACKENDS = {"numba": "llama2_nb.compiled.backend:CompiledBackend"}  # what computes a model
@@ -141,7 +143,7 @@ def find_vocabulary(
     `tokenizer.bin` beside the checkpoint; or, of a checkpoint of the hub, in the hub's cache.
     Raises `TokenizerError` if it is nowhere.
     """
-    if os.path.isdir(model):
+    if os.path.isdir(model) or Path(model).suffix == ".gguf":
         return Path(model)
     names = f"tok{vocab_size}.bin", "tokenizer.bin"
     beside = [Path(model).parent / name for name in names]

@@ -22,14 +22,14 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'share_of_names', 'tanh_backward', 'layernorm_backward', 'rows_and_gradients', 'combine', 'halves',
            'lowest_loss', 'after_ten_steps', 'far', 'recipes', 'colours_entropy', 'only_recalled', 'learned_places',
            'most_tokens', 'alike_tiles', 'by_lanes', 'equal_floats', 'compared_floats', 'busy_from', 'stories_from',
-           'rounded_halves', 'bytes_of_7b', 'outlier_errors', 'most_sensitive', 'one_tensor', 'second_seed',
-           'tell_again', 'small_run', 'told_again', 'forget_errors', 'what_is_left', 'at_work', 'moments',
-           'small_safetensors', 'parsed', 'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b',
-           'in_bytes', 'twin_scores', 'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted',
-           'rendered', 'marked_and_plain', 'top_k', 'processed', 'only_after', 'largest_at_ten', 'gain_of_int8',
-           'git_name', 'said_of_a_changed_byte', 'beginning', 'counted_ids', 'three_tellings', 'tellings', 'one_step',
-           'refused_option', 'examined', 'softmax_with_minimum', 'linear_by_rows', 'taught_mistake', 'squared_swiglu',
-           'taught']
+           'rounded_halves', 'bytes_of_7b', 'outlier_errors', 'most_sensitive', 'one_tensor', 'gigabytes_of_7b',
+           'relative_error', 'lost_neighbours', 'second_seed', 'tell_again', 'small_run', 'told_again', 'forget_errors',
+           'what_is_left', 'at_work', 'moments', 'is_gguf', 'bytes_of_a_tensor', 'small_safetensors', 'parsed',
+           'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b', 'in_bytes', 'twin_scores',
+           'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted', 'rendered', 'marked_and_plain',
+           'top_k', 'processed', 'only_after', 'largest_at_ten', 'gain_of_int8', 'git_name', 'said_of_a_changed_byte',
+           'beginning', 'counted_ids', 'three_tellings', 'tellings', 'one_step', 'refused_option', 'examined',
+           'softmax_with_minimum', 'linear_by_rows', 'taught_mistake', 'squared_swiglu', 'taught']
 
 # %% ../../nbs/83_exercises.ipynb #83e00004
 import hashlib
@@ -52,6 +52,7 @@ import numpy as np
 
 from .. import attention as attention_module
 from .. import transformer as transformer_module
+from ..storage.blocks import KINDS, pack_q4_0, unpack_q4_0
 from ..attention import attention, split_heads
 from ..chat import Chat, render_turn
 from ..checkpoint import Checkpoint, read_header
@@ -3166,6 +3167,94 @@ exercise(
     run=one_tensor,
 )
 
+# %% ../../nbs/83_exercises.ipynb #83a35co0
+def gigabytes_of_7b() -> float:
+    "The gigabytes of seven billion weights in Q4_K."
+    return 7e9 / 256 * 144 / 1e9
+
+
+exercise(
+    "35.1",
+    gigabytes_of_7b,
+    mistake(
+        "four bits each",
+        "Each block has steps as well, so a weight takes four and a half bits.",
+        "/ 256 * 144",
+        "/ 2",
+    ),
+    mistake(
+        "bits instead of bytes",
+        "A byte has eight bits.",
+        "/ 256 * 144",
+        "/ 256 * 144 * 8",
+    ),
+    mistake(
+        "gibibytes",
+        "A gigabyte has 10⁹ bytes. 2³⁰ bytes are a gibibyte.",
+        "/ 1e9",
+        "/ 2**30",
+    ),
+    tolerance=1e-3,
+)
+
+
+def relative_error(kind: str, x: np.ndarray) -> float:
+    "The mean squared error of blocks, relative to the mean square of the numbers."
+    packed = KINDS[kind].pack(x)  # type: ignore[misc]
+    back = KINDS[kind].unpack(packed)
+    return float(np.square(back - x).mean() / np.square(x).mean())
+
+
+exercise(
+    "35.2",
+    relative_error,
+    mistake(
+        "not relative",
+        "The mean squared error is divided by the mean square of the numbers.",
+        " / np.square(x).mean()",
+        "",
+    ),
+    mistake(
+        "not squared",
+        "The errors have to be squared, or signs cancel.",
+        "np.square(back - x).mean()",
+        "(back - x).mean()",
+    ),
+    mistake(
+        "the root",
+        "The mean of the squares was asked for, without a root.",
+        "float(np.square(back - x).mean() / np.square(x).mean())",
+        "float(np.sqrt(np.square(back - x).mean() / np.square(x).mean()))",
+    ),
+    cases=lambda: [
+        (kind, np.random.default_rng(n).standard_normal((n, 32)).astype(np.float32) * 3)
+        for kind in ("Q4_0", "Q8_0")
+        for n in (1, 50)
+    ],
+    tolerance=1e-9,
+)
+
+
+def lost_neighbours() -> int:
+    "How many of 31 weights of 0.1 become 0 beside a weight of 10."
+    x = np.array([[10] + [0.1] * 31], np.float32)
+    return int((unpack_q4_0(pack_q4_0(x)) == 0).sum())
+
+
+exercise(
+    "35.3",
+    lost_neighbours,
+    mistake(
+        "all that aren't lost",
+        "A step is 1.25, and 0.1 is nearer to 0 than to that, so 0.1 becomes 0.",
+        ".sum())",
+        ".sum() * 0)",
+    ),
+    mistake("all 32", "The large weight itself is kept.", ".sum())", ".sum() + 1)"),
+    mistake("those that are left", "The weights that became 0 were asked for.", "== 0", "!= 0"),
+    tolerance=0,
+)
+
 # %% ../../nbs/83_exercises.ipynb #83e0002a
 def second_seed() -> int:
     "The smallest seed of a second run of 10,000 stories that shares none with the first."
@@ -3355,6 +3444,78 @@ exercise(
         "",
     ),
     cases=moments,
+)
+
+# %% ../../nbs/83_exercises.ipynb #83a43co0
+def is_gguf(data: bytes) -> bool:
+    "Whether bytes begin as a GGUF file of version 2 or 3, lowest byte first."
+    return data[:4] == b"GGUF" and int.from_bytes(data[4:8], "little") in (2, 3)
+
+
+exercise(
+    "43.1",
+    is_gguf,
+    mistake(
+        "version ignored",
+        "Version 1 counts with other numbers, so the version has to be looked at.",
+        ' and int.from_bytes(data[4:8], "little") in (2, 3)',
+        "",
+    ),
+    mistake(
+        "highest byte first",
+        "The lowest byte of the version comes first.",
+        '"little"',
+        '"big"',
+    ),
+    mistake(
+        "first byte of the version only",
+        "A version is four bytes: 259 begins with the byte 3 as well.",
+        "data[4:8]",
+        "data[4:5]",
+    ),
+    mistake(
+        "version 3 only",
+        "Version 2 is read, too.",
+        "in (2, 3)",
+        "== 3",
+    ),
+    cases=lambda: (
+        [
+            (b"GGUF" + version + bytes(16),)
+            for version in (b"\3\0\0\0", b"\2\0\0\0", b"\1\0\0\0", b"\0\0\0\3", b"\3\1\0\0")
+        ]
+        + [(b"GGML\3\0\0\0",), (b"",), (b"GG",)]
+    ),
+)
+
+
+def bytes_of_a_tensor() -> int:
+    "The bytes of a tensor of shape (4096, 4096) in Q6_K."
+    return 4096 * 4096 // 256 * 210
+
+
+exercise(
+    "43.2",
+    bytes_of_a_tensor,
+    mistake(
+        "six bits each",
+        "Each block has steps as well, so a weight takes more than six bits.",
+        "// 256 * 210",
+        "* 6 // 8",
+    ),
+    mistake(
+        "blocks instead of bytes",
+        "Each superblock has 210 bytes.",
+        " * 210",
+        "",
+    ),
+    mistake(
+        "another kind",
+        "A superblock of Q4_K has 144 bytes; of Q6_K it has 210.",
+        "210",
+        "144",
+    ),
+    tolerance=0,
 )
 
 # %% ../../nbs/83_exercises.ipynb #83e0002c
