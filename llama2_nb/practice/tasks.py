@@ -4,31 +4,37 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'TOY', 'RANK', 'TIED', 'TOY_P', 'UNSORTED', 'WIDE', 'STATES', 'Stage', 'mistake', 'stage', 'find_task',
-           'f32', 'numbers', 'sizes', 'headers', 'sliced', 'cut', 'vocabulary', 'pushed', 'spelled', 'rows_of_table',
-           'activations', 'heads_first', 'queries_and_keys', 'appended', 'rotations', 'small_model', 'one_block',
-           'all_blocks', 'sampled', 'started', 'Counting', 'looped', 'trained_rows', 'attended', 'groups', 'int8_rows']
+           'f32', 'numbers', 'sizes', 'headers', 'Halves', 'sliced', 'cut', 'vocabulary', 'pushed', 'spelled',
+           'one_pass', 'all_places_at_once', 'without_the_last', 'no_step', 'counted_once', 'first_seen',
+           'rows_of_table', 'activations', 'heads_first', 'queries_and_keys', 'appended', 'wrong_group', 'rotations',
+           'small_model', 'one_block', 'all_blocks', 'sampled', 'unchanged', 'started', 'drawn', 'Counting', 'looped',
+           'last_one_fed', 'read_again', 'trained_rows', 'lost', 'attended', 'groups', 'int8_rows']
 
 # %% ../../nbs/76_tasks.ipynb #76c00004
 import struct
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from ..attention import KVCache
+from ..batch import choose
 from ..checkpoint import Layout, Weights
 from ..config import Config, tensor_shapes
 from ..matrix import as_matrix
-from .examine import Mistake, Task
+from .examine import Mistake, Task, WrongKind
+from ..ops import softmax
 from ..registry import on_demand
 from ..rope import rope_cos_sin, rope_frequencies
-from ..sampling import Sampler, SamplingParams
-from ..tokenizer import BYTES, SPECIAL, Tokenizer
+from ..sampling import SEED_ZERO_STATE, Sampler, SamplingParams
+from ..tokenizer import BOS, BYTES, SPECIAL, Tokenizer, join_pair, joined_pairs
 
 # %% ../../nbs/76_tasks.ipynb #76c00006
 @dataclass(frozen=True)
@@ -165,6 +171,12 @@ stage(
                 "prod(shape)",
                 "prod(shape[-2:])",
             ),
+            mistake(
+                "vectors left out",
+                "The weights of the norms are trained, too, although they are no matrices.",
+                "tensor_shapes(c).values()",
+                "tensor_shapes(c).values() if len(shape) > 1",
+            ),
         ),
         toy="count_parameters(Config(4, 6, 1, 2, 1, 5, 10))",
         needs=("from math import prod", "from llama2_nb.config import Config, tensor_shapes"),
@@ -174,7 +186,7 @@ stage(
         "config:kv_cache_bytes",
         "The bytes of a full cache: for each layer and position a key and a value of `kv_dim`"
         " float32 numbers.",
-        lambda: [(c, n) for c in sizes() for n in (None, 3)],
+        lambda: [(c, n) for c in sizes() for n in (None, 3, 0)],
         (
             "How many vectors does one position need in one layer, and how many bytes has each?",
             "`positions` is None for all of `c.seq_len`. A float32 takes four bytes.",
@@ -211,6 +223,12 @@ stage(
                 "c.seq_len if positions is None else positions",
                 "c.seq_len",
             ),
+            mistake(
+                "0 taken for None",
+                "A cache of 0 positions takes no bytes. 0 counts as false, so compare with None.",
+                "c.seq_len if positions is None else positions",
+                "positions or c.seq_len",
+            ),
         ),
         toy="kv_cache_bytes(Config(4, 6, 1, 2, 1, 5, 10))",
         needs=("from llama2_nb.config import Config",),
@@ -236,7 +254,8 @@ stage(
             ),
             mistake(
                 "sign of vocab_size kept",
-                "The sign is a flag and not part of the number of tokens.",
+                "The sign is only a flag. Read vocab_size as a signed number; its absolute value is"
+                " the number of tokens.",
                 "vocab_size=abs(n)",
                 "vocab_size=n",
             ),
@@ -257,6 +276,28 @@ stage(
                 "vocab_size may be negative, and as an unsigned number it is about four billion.",
                 '"<7i"',
                 '"<7I"',
+            ),
+            mistake(
+                "exactly 28 bytes demanded",
+                "`struct.unpack` demands exactly 28 bytes, and a file has more. `unpack_from`"
+                " reads the first ones, and so does a slice.",
+                'struct.unpack_from("<7i", data)',
+                'struct.unpack("<7i", data)',
+            ),
+            mistake(
+                "too few bytes not refused",
+                "`struct` raises an error of its own for a short file. The caller expects"
+                " `CheckpointError`.",
+                '    need(len(data) >= 28, "header", "28 bytes", len(data), CheckpointError)\n',
+                "",
+            ),
+            mistake(
+                "ValueError instead of CheckpointError",
+                "The caller expects `CheckpointError`, which says that the file is wrong.",
+                "len(data), CheckpointError)",
+                "len(data))",
+                "n, CheckpointError)",
+                "n)",
             ),
         ),
         toy="parse_header(struct.pack('<7i', 4, 6, 1, 2, 1, 5, 10))",
@@ -307,6 +348,25 @@ stage(
                 "4 * (",
                 "(",
             ),
+            mistake(
+                "header forgotten",
+                "The file begins with a header of 28 bytes.",
+                "28 + ",
+                "",
+            ),
+            mistake(
+                "tables of whole heads",
+                "A pair of numbers has one angle, so a table has half as many columns as a head"
+                " has numbers.",
+                "c.seq_len * c.head_size",
+                "2 * c.seq_len * c.head_size",
+            ),
+            mistake(
+                "numbers of the tables instead of bytes",
+                "The tables are float32 numbers, too, of four bytes each.",
+                "4 * (count_parameters(c) + c.seq_len * c.head_size)",
+                "4 * count_parameters(c) + c.seq_len * c.head_size",
+            ),
         ),
         toy="file_size(Config(4, 6, 1, 2, 1, 5, 10))",
         needs=("from llama2_nb.config import Config, count_parameters",),
@@ -314,11 +374,23 @@ stage(
 )
 
 # %% ../../nbs/76_tasks.ipynb #76c0000a
+class Halves(Layout):
+    "Another layout: a larger header, and two bytes a number."
+
+    size = 256
+
+    def tensor_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        "Bytes of a tensor in the file."
+        return 2 * prod(shape)
+
+
 def sliced(function: Callable, layout: Layout) -> dict[str, Any]:
     "What `slice_weights` gives: the arrays by name, and whether they are views of the file."
     end = max(start + layout.tensor_bytes("", shape) for start, shape in layout.offsets().values())
     data = bytearray(28) + numbers((end - 28) // 4).tobytes()
     weights = function(layout, data)
+    if not isinstance(weights, Weights):
+        raise WrongKind(f"expected Weights(**arrays), found {type(weights).__name__}")
     whole = np.frombuffer(data, np.uint8)
     arrays = {n: a for n, a in vars(weights).items() if a is not None}
     shared = all(np.shares_memory(a, whole) for a in arrays.values())
@@ -335,7 +407,7 @@ stage(
         "Where each tensor begins: name → (first byte, shape). `self.order()` gives names and"
         " shapes in the order of the file, `self.size` the bytes before the first tensor,"
         " `self.tensor_bytes(name, shape)` the bytes of a tensor.",
-        lambda: [(c,) for c in sizes()],
+        lambda: [*((Layout(c),) for c in sizes()), (Halves(sizes()[0]),)],
         (
             "Keep the position of the next byte in a variable, and begin after the header.",
             "Note the position first, then move it on by the bytes of this tensor.",
@@ -359,10 +431,21 @@ stage(
                 "position += self.tensor_bytes(name, shape)",
                 "position += self.tensor_bytes(name, shape) // 4",
             ),
+            mistake(
+                "28 instead of self.size",
+                "Other layouts have a header of another size. `self.size` is that of this one.",
+                "{}, self.size",
+                "{}, 28",
+            ),
+            mistake(
+                "four bytes for every number",
+                "Other layouts have numbers of other sizes. `self.tensor_bytes` knows.",
+                "self.tensor_bytes(name, shape)",
+                "4 * prod(shape)",
+            ),
         ),
-        toy="Layout(Config(4, 6, 1, 2, 1, 5, 10)).offsets()",
-        run=lambda function, c: function(Layout(c)),
-        arguments=("config",),
+        toy="offsets(Layout(Config(4, 6, 1, 2, 1, 5, 10)))",
+        arguments=("layout",),
         needs=("from llama2_nb.checkpoint import Layout", "from llama2_nb.config import Config"),
     ),
     Task(
@@ -379,7 +462,8 @@ stage(
         (
             mistake(
                 "a copy",
-                "np.array and astype copy; a view costs nothing, and the file stays the owner.",
+                "np.array and astype copy, and so does slicing bytes. A view costs nothing, and the"
+                " file stays the owner.",
                 'np.frombuffer(data, "<f4", prod(shape), start)',
                 'np.frombuffer(data, "<f4", prod(shape), start).copy()',
             ),
@@ -400,6 +484,32 @@ stage(
                 "The offset wasn't given, so every tensor is the beginning of the file.",
                 "prod(shape), start)",
                 "prod(shape))",
+            ),
+            mistake(
+                "bytes as an index",
+                "`start` counts bytes, and an index of float32 numbers counts numbers: divide it"
+                " by four.",
+                'np.frombuffer(data, "<f4", prod(shape), start)',
+                'np.frombuffer(data, "<f4")[start : start + prod(shape)]',
+            ),
+            mistake(
+                "count in bytes",
+                "`np.frombuffer` wants to know how many numbers to read, not how many bytes.",
+                "prod(shape), start)",
+                "4 * prod(shape), start)",
+            ),
+            mistake(
+                "old tables kept",
+                "The two old tables are in the file, but they are no weights.",
+                'if not name.startswith("freq_cis"):',
+                "if True:",
+            ),
+            mistake(
+                "float64",
+                "Without a type `np.frombuffer` takes eight bytes for each number. The file has"
+                " four.",
+                '"<f4"',
+                '"<f8"',
             ),
         ),
         run=sliced,
@@ -441,6 +551,61 @@ def spelled(text: str) -> list[int]:
     return [1, *(3 + byte for byte in text.encode())]
 
 
+def one_pass(parts: list[bytes], rank: dict[bytes, float]) -> list[bytes]:
+    "A wrong `merge_pairs`: each piece is joined once, in the order of the ranks."
+    for piece in sorted(rank, key=lambda piece: rank[piece]):
+        parts = join_pair(parts, piece)
+    return parts
+
+
+def all_places_at_once(parts: list[bytes], rank: dict[bytes, float]) -> list[bytes]:
+    "A wrong `merge_pairs`: the best piece is joined everywhere before anything else is looked at."
+    while found := [pair for pair in joined_pairs(parts) if pair in rank]:
+        parts = join_pair(parts, min(found, key=lambda pair: rank[pair]))
+    return parts
+
+
+def without_the_last(parts: list[bytes], piece: bytes) -> list[bytes]:
+    "A wrong `join_pair`: its loop ends at the last pair, and what is left is lost."
+    joined, i = [], 0
+    while i < len(parts) - 1:
+        found = parts[i] + parts[i + 1] == piece
+        joined.append(piece if found else parts[i])
+        i += 2 if found else 1
+    return joined
+
+
+def no_step(parts: list[bytes], piece: bytes) -> list[bytes]:
+    "A wrong `join_pair`: after a join its loop goes on with the second part."
+    pairs = zip(parts, parts[1:])
+    return [piece if a + b == piece else a for a, b in pairs]
+
+
+def counted_once(cut: dict[str, list[bytes]], words: Counter, n: int) -> list[bytes]:
+    "A wrong `learn_merges`: the pairs are counted before the first join, and never again."
+    count: Counter = Counter()
+    for word in words:
+        for pair in joined_pairs(cut[word]):
+            count[pair] += words[word]
+    best = sorted(count, key=lambda pair: (-count[pair], pair))
+    return [pair for pair in best if count[pair] > 1][:n]
+
+
+def first_seen(cut: dict[str, list[bytes]], words: Counter, n: int) -> list[bytes]:
+    "A wrong `learn_merges`: at a tie it takes the pair that it met first."
+    learned: list[bytes] = []
+    while len(learned) < n:
+        count: Counter = Counter()
+        for word in words:
+            for pair in joined_pairs(cut[word]):
+                count[pair] += words[word]
+        if not count or max(count.values()) < 2:
+            break
+        learned.append(count.most_common(1)[0][0])
+        cut = {word: join_pair(parts, learned[-1]) for word, parts in cut.items()}
+    return learned
+
+
 stage(
     "03_tokenizer",
     "Tokens",
@@ -480,6 +645,18 @@ stage(
                 "joined[-1] + part == piece",
                 "part + joined[-1] == piece",
             ),
+            Mistake(
+                "the last part lost",
+                "The loop over pairs ends one part early. The last part has to be appended after"
+                " it.",
+                instead=without_the_last,
+            ),
+            Mistake(
+                "no step over a joined part",
+                "A loop over the pairs meets the second part of a join again, and never the last"
+                " part alone.",
+                instead=no_step,
+            ),
         ),
         toy="join_pair([b'h', b'e', b'n'], b'he')",
     ),
@@ -489,7 +666,7 @@ stage(
         "Byte-pair encoding: count all adjacent pairs, make the most frequent one a piece, join it"
         " everywhere, and begin again, until there are `n` pieces or no pair occurs twice. At a tie"
         " the piece that is smaller as bytes comes first. The slow version, which counts everything"
-        " anew each time, is right, too.",
+        " anew each time, is right, too. `joined_pairs(parts)` gives the pairs of a word.",
         lambda: [
             ({w: cut(w) for w in words}, Counter(words), n)
             for words, n in (
@@ -501,8 +678,7 @@ stage(
             )
         ],
         (
-            "`joined_pairs(parts)` gives the pairs of one word. A word that occurs five times"
-            " counts five times.",
+            "Count the pairs of each word. A word that occurs five times counts five times.",
             "The best pair is the minimum of (−count, pair). `join_pair` joins it in a word.",
         ),
         (
@@ -536,22 +712,40 @@ stage(
                 "len(learned) < n",
                 "len(learned) <= n",
             ),
+            Mistake(
+                "counted once",
+                "The n most frequent pairs of the beginning were taken. A join makes new pairs"
+                " and ends others, so they are counted again after each.",
+                instead=counted_once,
+            ),
+            Mistake(
+                "the first seen at a tie",
+                "`Counter.most_common` and `max` take the pair that they met first. At a tie the"
+                " one that is smaller as bytes is learned.",
+                instead=first_seen,
+            ),
         ),
         needs=(
             "from collections import Counter, defaultdict",
             "from llama2_nb.tokenizer import join_pair, joined_pairs",
         ),
+        toy='words = Counter({"hen": 3, "the": 2})\n'
+        "cut = {word: [c.encode() for c in word] for word in words}\n"
+        "learn_merges(cut, words, 2)",
     ),
     Task(
         "tokenizer.merge_pairs",
         "tokenizer:merge_pairs",
         "Join the adjacent pair of lowest rank, again and again, until no pair has a rank. At a tie"
-        " the leftmost is joined. The naive loop is right, too.",
+        " the leftmost is joined. The naive loop is right, too. Look up all pairs again after each"
+        " join: a single pass through the ranks isn't enough, since a join may make a pair of lower"
+        " rank.",
         lambda: [
             (cut("hen"), RANK),
             (cut("abc"), TIED),
             (cut("cab"), TIED),
             (cut("aaa"), TIED),
+            (cut("abab"), {b"ab": 1.0, b"aba": 0.0}),
             (cut(" then hen"), RANK),
             (cut("aabcabccaa"), TIED),
             (cut("xyz"), RANK),
@@ -593,6 +787,34 @@ stage(
                 "        look_up(i)\n        if before[i] >= 0:\n            look_up(before[i])",
                 "        if before[i] >= 0:\n            ranks[before[i]] = None",
             ),
+            Mistake(
+                "one pass through the ranks",
+                "Each piece was joined once, in the order of the ranks. A pair of lower rank may"
+                " become possible only by a later join, so all pairs are looked up again after"
+                " each.",
+                instead=one_pass,
+            ),
+            Mistake(
+                "all places of the best piece at once",
+                "Only one place is joined at a time, since the new piece may be part of a pair of"
+                " even lower rank.",
+                instead=all_places_at_once,
+            ),
+            mistake(
+                "rank 0 taken for none",
+                "A rank of 0 counts as false. Ask whether the rank is None.",
+                "if new is not None:",
+                "if new:",
+            ),
+            mistake(
+                "max instead of min",
+                "`max` of (rank, place) takes the highest rank, and the rightmost place at a tie."
+                " The lowest and the leftmost come first.",
+                "heapq.heappush(heap, (new, i))",
+                "heapq.heappush(heap, (-new, -i))",
+                "        if ranks[i] != r:",
+                "        i, r = -i, -r\n        if ranks[i] != r:",
+            ),
         ),
         toy="merge_pairs([b' ', b'h', b'e', b'n'], {b'he': 0, b'hen': 1})",
         needs=("import heapq",),
@@ -630,6 +852,19 @@ stage(
                 "Only characters that are no tokens are spelled in bytes.",
                 "missing = character not in known",
                 "missing = True",
+            ),
+            mistake(
+                "a list in the list",
+                "The byte tokens were appended as one list. They are parts of their own, so the"
+                " list is extended by them.",
+                "[BYTES[byte] for byte in character] if missing",
+                "[[BYTES[byte] for byte in character]] if missing",
+            ),
+            mistake(
+                "hex digits in lower case",
+                "The names of byte tokens have capital letters, as in <0xC3>.",
+                "[BYTES[byte] for byte in character]",
+                '[b"<0x%02x>" % byte for byte in character]',
             ),
         ),
         toy="spell([b'a', 'é'.encode()], {b'a'})",
@@ -688,6 +923,18 @@ stage(
                 "merge_pairs(parts, self._rank)",
                 "parts",
             ),
+            mistake(
+                "prefix after merging",
+                "The space is one more part to merge, so it is put in front before `merge_pairs`.",
+                '    if data and prefix:\n        parts.insert(0, b" ")\n',
+                (
+                    "    parts = merge_pairs(parts, self._rank)\n"
+                    "    if data and prefix:\n"
+                    '        parts.insert(0, b" ")\n'
+                ),
+                "for part in merge_pairs(parts, self._rank)",
+                "for part in parts",
+            ),
         ),
         run=lambda function, text, prefix: function(vocabulary(), text, prefix),
         arguments=("text", "prefix"),
@@ -733,6 +980,23 @@ stage(
                 "[BOS] * bos + self.merge(text) + [EOS] * eos",
                 "[EOS] * bos + self.merge(text) + [BOS] * eos",
             ),
+            mistake(
+                "EOS missing",
+                "The caller asked for EOS, which ends a text.",
+                " + [EOS] * eos",
+                "",
+            ),
+            mistake(
+                "arguments of insert swapped",
+                "`insert` takes the place first, and then what to put there.",
+                "return [BOS] * bos + self.merge(text) + [EOS] * eos",
+                (
+                    "ids = self.merge(text)\n"
+                    "    if bos:\n"
+                    "        ids.insert(BOS, 0)\n"
+                    "    return ids + [EOS] * eos"
+                ),
+            ),
         ),
         run=lambda function, *case: function(vocabulary(), *case),
         arguments=("text", "bos", "eos"),
@@ -776,7 +1040,8 @@ stage(
             ),
             mistake(
                 "space of the first token kept",
-                "The dummy prefix of the first word goes when a text is decoded.",
+                "The dummy prefix of the first word is dropped after BOS. A return for silent ids"
+                " before `self._previous = id` keeps it, too.",
                 "if self._previous == self._bos and piece[:1] ==",
                 "if False and piece[:1] ==",
             ),
@@ -804,6 +1069,12 @@ stage(
                 "self._previous = id",
                 "self._previous = self._previous or id",
             ),
+            mistake(
+                "each byte as a character",
+                "`chr` makes a character of each byte. A character of UTF-8 may take several.",
+                "bytes([int(match[1], 16)])",
+                "chr(int(match[1], 16)).encode()",
+            ),
         ),
         run=pushed,
         arguments=("ids",),
@@ -815,7 +1086,7 @@ stage(
 def rows_of_table() -> list[tuple]:
     "Ids, and a table."
     table = as_matrix(numbers(7, 4))
-    return [(np.array(ids), table) for ids in ([2], [0, 6, 2, 2], [])]
+    return [(np.array(ids), table) for ids in ([2], [0, 6, 2, 2])]
 
 
 def activations() -> list[tuple]:
@@ -896,7 +1167,8 @@ stage(
         "ops.rmsnorm",
         "ops:rmsnorm",
         "Divide each row by the square root of the mean of its squares, with `eps` added inside of"
-        " the root, and multiply by `weight`.",
+        " the root, and multiply by `weight`. Rows lie along the last axis, whatever"
+        " axes come before it.",
         activations,
         (
             "Mean along the last axis; keep that axis, so that the division fits.",
@@ -963,6 +1235,18 @@ stage(
                 "A row is divided by its size, which makes it one.",
                 "(1 / np.sqrt(mean_square + np.float32(eps)))",
                 "np.sqrt(mean_square + np.float32(eps))",
+            ),
+            mistake(
+                "mean along the first axis",
+                "Each row has a size of its own, so the mean is taken along the last axis.",
+                "np.vecdot(x, x)[..., None] / x.shape[-1]",
+                "np.mean(x * x, axis=0)",
+            ),
+            mistake(
+                "axis not kept",
+                "Without keepdims=True the means don't fit the rows that they divide.",
+                "np.vecdot(x, x)[..., None]",
+                "np.vecdot(x, x)",
             ),
         ),
         toy="rmsnorm(np.float32([[3, 4]]), np.float32([1, 1]), 1e-5)",
@@ -1068,6 +1352,7 @@ stage(
             (f32([0, 1]),),
             (f32([[0, 1, 2], [2, 0, -np.inf]]),),
             (f32([1000, 999]),),
+            (f32([[0, 1], [200, 201]]),),
             (f32([-1000, -999]),),
             (numbers(3, 4),),
             (numbers(3, 4), 0),
@@ -1133,6 +1418,27 @@ stage(
                 "np.exp(exps, out=exps)",
                 "np.exp2(exps, out=exps)",
             ),
+            mistake(
+                "sum of everything",
+                "Each row is divided by its own sum.",
+                "exps.sum(axis=axis, keepdims=True)",
+                "exps.sum()",
+            ),
+            mistake(
+                "maximum of everything",
+                "Each row needs its own maximum: far below that of another row, all its"
+                " exponentials are 0.",
+                "x.max(axis=axis, keepdims=True)",
+                "x.max()",
+            ),
+            mistake(
+                "axis not kept",
+                "Without keepdims=True the maxima and sums don't fit the rows.",
+                "x.max(axis=axis, keepdims=True)",
+                "x.max(axis=axis)",
+                "exps.sum(axis=axis, keepdims=True)",
+                "exps.sum(axis=axis)",
+            ),
         ),
         toy="softmax(np.float32([0, 1]))",
     ),
@@ -1160,7 +1466,7 @@ def queries_and_keys() -> list[tuple]:
 
 def appended(function: Callable, lengths: list[int]) -> dict[str, Any]:
     "A cache after some calls of `append` in both layers, and what the last one returned."
-    cache = KVCache(Config(8, 6, 2, 4, 2, 5, 8))
+    cache = KVCache(Config(8, 6, 2, 4, 2, 5, 20))
     returned: Any = None
     for i, n in enumerate(lengths):
         for layer in range(2):
@@ -1170,6 +1476,20 @@ def appended(function: Callable, lengths: list[int]) -> dict[str, Any]:
     keys, values = returned
     parts = dict(returned_keys=keys, returned_values=values, k=cache.k, v=cache.v)
     return {name: np.array(value) for name, value in parts.items()}
+
+
+def wrong_group(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    "A wrong `attention`: it divides by the number of key/value heads."
+    out, weights = np.empty_like(q), np.empty((q.shape[1], len(q), k.shape[1]), np.float32)
+    for h in range(q.shape[1]):
+        g = h // len(k)
+        scores = q[:, h] @ k[g].T * np.float32(q.shape[2] ** -0.5)
+        scores[np.arange(k.shape[1]) > positions[:, None]] = -np.inf
+        weights[h] = softmax(scores)
+        out[:, h] = weights[h] @ v[g]
+    return out, weights
 
 
 stage(
@@ -1204,6 +1524,12 @@ stage(
                 " tokens.",
                 "x.reshape(len(x), -1, head_size)",
                 "x.reshape(-1, len(x), head_size)",
+            ),
+            mistake(
+                "sizes swapped",
+                "The number of heads comes before their size.",
+                "x.reshape(len(x), -1, head_size)",
+                "x.reshape(len(x), head_size, -1)",
             ),
         ),
         toy="split_heads(np.float32([[1, 2, 3, 4]]), 2)",
@@ -1358,6 +1684,36 @@ stage(
                 "scores = q @ k.swapaxes(-2, -1)",
                 "scores = (k @ q.swapaxes(-2, -1)).reshape(*B, n_kv_heads, rows, S)",
             ),
+            mistake(
+                "mask off by one",
+                "A slice that begins at positions[t] also hides the token itself. The future"
+                " begins one later, at positions[t] + 1.",
+                "    if positions.size > 1 or positions.item() < S - 1:",
+                "    if True:",
+                "np.arange(S) > positions[..., None]",
+                "np.arange(S) >= positions[..., None]",
+            ),
+            mistake(
+                "positions ignored",
+                "t counts the queries of this call. With a cache query t is at positions[t], and"
+                " its future begins after that.",
+                "    if positions.size > 1 or positions.item() < S - 1:",
+                "    if True:",
+                "np.arange(S) > positions[..., None]",
+                "np.arange(S) > np.arange(T)[..., None]",
+            ),
+            Mistake(
+                "divided by the number of key/value heads",
+                "The group of query head h is h // (n_heads / n_kv_heads): divide by how many"
+                " heads share one.",
+                instead=wrong_group,
+            ),
+            mistake(
+                "axes of the weights swapped",
+                "The weights have the heads first, then the queries, then the keys.",
+                "weights.reshape(*B, n_heads, T, S)\n",
+                "weights.reshape(*B, n_heads, T, S).swapaxes(-3, -2)\n",
+            ),
         ),
         toy="q = np.float32([[[0, 1.4]], [[1.4, 0]]])  # two tokens, one head\n"
         "k = np.float32([[[1, 0], [0, 1]]])\nv = np.float32([[[10, 0], [0, 10]]])\n"
@@ -1422,6 +1778,28 @@ stage(
                 "The first free place is number lengths[0], since places count from 0.",
                 "slice(self.lengths[0], self.lengths[0] + len(k))",
                 "slice(self.lengths[0] + 1, self.lengths[0] + 1 + len(k))",
+            ),
+            mistake(
+                "lengths advanced here",
+                "The caller counts the new positions when all layers have theirs. Counted here,"
+                " the next layer writes too far on.",
+                "    return self.k[0, layer",
+                "    self.lengths[0] += len(k)\n    return self.k[0, layer",
+            ),
+            mistake(
+                "reshape instead of swapaxes",
+                "reshape only cuts the numbers anew. To exchange two axes takes swapaxes or"
+                " transpose.",
+                "= k.swapaxes(0, 1)",
+                "= k.reshape(k.shape[1], k.shape[0], -1)",
+                "= v.swapaxes(0, 1)",
+                "= v.reshape(v.shape[1], v.shape[0], -1)",
+            ),
+            mistake(
+                "axis of the sequences kept",
+                "There is a single sequence here, number 0, and the views have no axis for it.",
+                "self.k[0, layer, :, : new.stop], self.v[0, layer, :, : new.stop]",
+                "self.k[:, layer, :, : new.stop], self.v[:, layer, :, : new.stop]",
             ),
         ),
         run=appended,
@@ -1490,6 +1868,18 @@ stage(
                 "A pair has one frequency, so there are half as many as numbers.",
                 "np.arange(0, head_size, 2, dtype=np.float32)",
                 "np.arange(0, head_size, dtype=np.float32)",
+            ),
+            mistake(
+                "half of the head in the exponent",
+                "2i is divided by the size of the whole head.",
+                "np.float32(head_size)",
+                "np.float32(head_size // 2)",
+            ),
+            mistake(
+                "as many pairs as numbers",
+                "i counts the pairs of a head, and there are head_size / 2 of them.",
+                "np.arange(0, head_size, 2, dtype=np.float32)",
+                "np.arange(0, 2 * head_size, 2, dtype=np.float32)",
             ),
         ),
         toy="rope_frequencies(8, 10_000)",
@@ -1636,8 +2026,8 @@ stage(
                 "b",
             ),
         ),
-        toy="rotate(np.float32([[[1, 0, 1, 0]]]), *rope_cos_sin(np.array([1]),"
-        " rope_frequencies(4, 10_000)))",
+        toy="angles = rope_cos_sin(np.array([1]), rope_frequencies(4, 10_000))\n"
+        "rotate(np.float32([[[1, 0, 1, 0]]]), *angles)",
         needs=("from llama2_nb.rope import rope_cos_sin, rope_frequencies",),
     ),
 )
@@ -1771,6 +2161,22 @@ stage(
                 "w.wv[layer]",
                 "w.wk[layer]",
             ),
+            mistake(
+                "rotated before the heads are split",
+                "The angles are for one head. Cut the rows into heads first.",
+                "q = split_heads(linear(h, w.wq[layer]), c.head_size)",
+                "q = split_heads(rotate(linear(h, w.wq[layer]), cos, sin), c.head_size)",
+                "k = split_heads(linear(h, w.wk[layer]), c.head_size)",
+                "k = split_heads(rotate(linear(h, w.wk[layer]), cos, sin), c.head_size)",
+                "q, k = rotate(q, cos, sin), rotate(k, cos, sin)",
+                "q, k = q, k",
+            ),
+            mistake(
+                "both results of attend taken for the heads",
+                "`attend` gives the heads and the weights, and only the heads go on.",
+                "heads, weights = attend(q, k, v, cache, layer)",
+                "heads = weights = attend(q, k, v, cache, layer)",
+            ),
         ),
         run=one_block,
         arguments=("key/value heads", "layer", "tokens of each call"),
@@ -1837,6 +2243,14 @@ stage(
                 "The value comes from a matrix of its own, w3.",
                 "w.w3[layer]",
                 "w.w1[layer]",
+            ),
+            mistake(
+                "w2 and w3 swapped",
+                "w1 and w3 widen, w2 narrows: w2 has its rows and columns the other way round.",
+                "linear(h, w.w3[layer])",
+                "linear(h, w.w2[layer])",
+                "linear(hidden, w.w2[layer])",
+                "linear(hidden, w.w3[layer])",
             ),
         ),
         run=lambda function, x, layer, eps: function(x, small_model().weights, layer, eps, None),
@@ -1924,6 +2338,20 @@ stage(
                 "x = embed(tokens, w.token_embedding_table)",
                 "x = rmsnorm(embed(tokens, w.token_embedding_table), w.rms_final_weight, 1e-5)",
             ),
+            mistake(
+                "no residual connections",
+                "Both sub-layers add to the stream. Without the plus each replaces it.",
+                "x = x + self_attention(",
+                "x = self_attention(",
+                "x = x + feed_forward(",
+                "x = feed_forward(",
+            ),
+            mistake(
+                "cache advanced here",
+                "The caller advances the cache. Advanced here as well, it leaves places empty.",
+                "    return rmsnorm(x, w.rms_final_weight",
+                "    cache.advance(len(tokens))\n    return rmsnorm(x, w.rms_final_weight",
+            ),
         ),
         run=all_blocks,
         arguments=("key/value heads", "ids of each call"),
@@ -1950,11 +2378,34 @@ def sampled(
     return dict(ids=[int(id) for id in ids], state=sampler.state)
 
 
-def started(function: Callable, seed: int) -> dict[str, int]:
-    "A generator after `__init__`."
-    made = SimpleNamespace()
-    function(made, SamplingParams(seed=seed))
-    return dict(seed=made.seed, state=made.state)
+def unchanged(ids: Sequence[int], logits: np.ndarray) -> np.ndarray:
+    "A processor that leaves the logits as they are."
+    return logits
+
+
+def started(function: Callable, seed: int) -> dict[str, Any]:
+    """What a generator keeps after `__init__`. A number that nothing but the time can have given
+    is replaced by words, since it is another one each time.
+    """
+    made, params = SimpleNamespace(), SamplingParams(seed=seed, processors=(unchanged,))
+    function(made, params)
+    for name in "params", "processors", "seed", "state":
+        if not hasattr(made, name):
+            raise WrongKind(f"self.{name} isn't set, and `sample` and `draw` need it")
+    known = seed, (seed + 1) % 2**64, SEED_ZERO_STATE
+    found = {name: getattr(made, name) for name in ("seed", "state")}
+    found = {name: n if n in known else "another number" for name, n in found.items()}
+    kept = made.params is params and tuple(made.processors) == params.processors
+    return dict(**found, kept=kept)
+
+
+def drawn(function: Callable, state: int) -> Any:
+    "What `random_f32` gives; a number that is no float32 is made one."
+    match function(state):
+        case (number, following):
+            return np.float32(number), following
+        case other:
+            return other
 
 
 STATES = 1, 2, 12345, 2**63 + 7, 2**64 - 1, 0x9E3779B97F4A7C15, 0x0123456789ABCDEF
@@ -1967,7 +2418,8 @@ stage(
         "sampling.softmax_sequential",
         "sampling:softmax_sequential",
         "Softmax of one row, as in 04_ops. llama2.c adds the sum from left to right in float32,"
-        " which `np.add.accumulate(exps)[-1]` does, too.",
+        " which `np.add.accumulate(exps)[-1]` does, too."
+        " The check doesn't look at the order of the sum.",
         lambda: [
             (f32([0, 1]),),
             (f32([1000, 999, -1000]),),
@@ -2028,6 +2480,8 @@ stage(
             mistake(
                 "cut before the threshold",
                 "The token that takes the sum over top_p belongs to the nucleus, too.",
+                "if not ids.size:",
+                "if False:",
                 "ids[: exceeds.argmax() + 1]",
                 "ids[: exceeds.argmax()]",
             ),
@@ -2072,6 +2526,15 @@ stage(
                 "top_p is a sum of probabilities, and not a share of the vocabulary.",
                 "    exceeds = np.add.accumulate(probabilities[ids])",
                 "    exceeds = np.arange(1, len(ids) + 1) / len(probabilities)",
+            ),
+            mistake(
+                "ties the other way round",
+                "At a tie the lower id comes first. Reversing an ascending order reverses the"
+                " ties, too.",
+                "probabilities >= cutoff",
+                "probabilities >= 0 * cutoff",
+                'np.argsort(-probabilities[ids], kind="stable")',
+                'np.argsort(probabilities[ids], kind="stable")[::-1]',
             ),
         ),
         toy="nucleus(np.float32([0.5, 0.3, 0.15, 0.05]), 0.6)",
@@ -2175,6 +2638,13 @@ stage(
                 "ids[sample_mult(kept, number * np.add.accumulate(kept)[-1])]",
                 "ids[0]",
             ),
+            mistake(
+                "ids in another order",
+                "The ids of the nucleus are laid end to end from the most probable on, not sorted"
+                " by id.",
+                "ids = nucleus(probabilities, top_p)",
+                "ids = np.sort(nucleus(probabilities, top_p))",
+            ),
         ),
         toy="sample_topp(np.float32([0.5, 0.3, 0.15, 0.05]), 0.6, np.float32(0.7))",
         needs=("from llama2_nb.sampling import nucleus, sample_mult",),
@@ -2239,6 +2709,31 @@ stage(
                 ">> 32, state",
                 ">> 32, old",
             ),
+            mistake(
+                "overwritten instead of combined",
+                "Each shift is combined with the state by ^=. With = the state is lost.",
+                "state ^= state >> 12",
+                "state = state >> 12",
+                "state ^= (state << 25) & MASK64",
+                "state = (state << 25) & MASK64",
+                "state ^= state >> 27",
+                "state = state >> 27",
+            ),
+            mistake(
+                "cut to 64 bits too late",
+                "The state is cut right after the shift to the left. Later, the last shift brings"
+                " upper bits back down.",
+                "(state << 25) & MASK64",
+                "state << 25",
+                "    state ^= state >> 27\n",
+                "    state ^= state >> 27\n    state &= MASK64\n",
+            ),
+            mistake(
+                "results swapped",
+                "The random bits come first, then the next state.",
+                "return ((state * 0x2545F4914F6CDD1D) & MASK64) >> 32, state",
+                "return state, ((state * 0x2545F4914F6CDD1D) & MASK64) >> 32",
+            ),
         ),
         toy="random_u32(1)",
         needs=("from llama2_nb.sampling import MASK64",),
@@ -2278,20 +2773,29 @@ stage(
                 "    bits, state = random_u32(state)",
                 "    bits, _ = random_u32(state)",
             ),
+            mistake(
+                "all 32 bits",
+                "A float32 holds only 24 bits, so a number of 32 bits is rounded, sometimes up to"
+                " 1. The lower eight bits go first.",
+                "(bits >> 8) / 2**24",
+                "bits / 2**32",
+            ),
         ),
         toy="random_f32(1)",
         needs=("from llama2_nb.sampling import random_u32",),
         tolerance=1e-9,
+        run=drawn,
     ),
     Task(
         "sampling.start",
         "sampling:_Generator.__init__",
-        "Begin a generator: keep `params`, its processors and its seed (`params.seed`, or the time"
-        " if that is None), and set the state. The state is the seed. But for seed 0 it is"
-        " `SEED_ZERO_STATE`, since xorshift64* never leaves the state 0.",
+        "Begin a generator, with four names that the other methods need: `self.params`;"
+        " `self.processors`, which is `open_processors(params.processors)`; `self.seed`, which is"
+        " `params.seed`, or the time if that is None; and `self.state`. The state is the seed. But"
+        " for seed 0 it is `SEED_ZERO_STATE`, since xorshift64* never leaves the state 0.",
         lambda: [(1,), (0,), (2**64 - 1,)],
         (
-            "`self.seed` and `self.state` are what counts here.",
+            "Set all four names; `sample` reads the first two, and `draw` the state.",
             "`self.seed or SEED_ZERO_STATE`.",
         ),
         (
@@ -2312,6 +2816,26 @@ stage(
                 "The seed itself is the state, so that llama2.c tells the same story.",
                 "self.seed or SEED_ZERO_STATE",
                 "(self.seed + 1) % 2**64 or SEED_ZERO_STATE",
+            ),
+            mistake(
+                "processors forgotten",
+                "`sample` applies `self.processors` to the logits, and fails if there is no such"
+                " name.",
+                "    self.processors = open_processors(params.processors)\n",
+                "",
+            ),
+            mistake(
+                "params forgotten",
+                "`sample` reads the temperature and top_p from `self.params`.",
+                "    self.params = params\n",
+                "",
+            ),
+            mistake(
+                "seed 0 taken for none",
+                "`params.seed or …` also takes the time for seed 0, since 0 counts as false."
+                " Compare with None.",
+                "time.time_ns() & MASK64 if params.seed is None else int(params.seed)",
+                "params.seed or time.time_ns() & MASK64",
             ),
         ),
         run=started,
@@ -2390,6 +2914,13 @@ stage(
                 "if temperature == 0:",
                 "if True:",
             ),
+            mistake(
+                "top_p 0 or 1 not set apart",
+                "With top_p 0 or 1 there is no nucleus: the token is chosen from all, in the"
+                " order of the ids.",
+                "if top_p <= 0 or top_p >= 1:",
+                "if False:",
+            ),
         ),
         run=sampled,
         arguments=("logits", "temperature", "top_p", "tokens"),
@@ -2428,13 +2959,45 @@ class Counting:
 
 
 def looped(
-    function: Callable, ids: list[int], steps: int, stop_after: int, temperature: float
+    function: Callable,
+    ids: list[int],
+    steps: int,
+    stop_after: int,
+    temperature: float,
+    *stops: frozenset[int],
 ) -> dict[str, Any]:
     "What a loop writes, what it fed to the model, and where its generator is at the end."
     model = Counting(12, stop_after)
     sampler = Sampler(SamplingParams(temperature, 0.9, seed=3))
-    written = list(islice(function(model, ids, steps, sampler), 200))
+    written = list(islice(function(model, ids, steps, sampler, *stops), 200))
     return dict(ids=[int(id) for id in written], fed=model.fed, state=sampler.state)
+
+
+def last_one_fed(model, ids, steps, sampler, stops=frozenset({BOS})) -> Iterator[int]:
+    "A wrong `write_tokens`: it feeds each token before it asks whether another one is wanted."
+    yield from ids[1 : steps + 1]
+    cache, text = model.new_cache(), list(ids)
+    logits = model.forward(ids, cache, last_only=True)[-1]
+    while len(text) <= steps:
+        next_id = choose(model, logits, sampler, text)
+        if next_id in stops:
+            return
+        text.append(next_id)
+        yield next_id
+        logits = model.forward([next_id], cache)[-1]
+
+
+def read_again(model, ids, steps, sampler, stops=frozenset({BOS})) -> Iterator[int]:
+    "A wrong `write_tokens`: it reads the whole text for each token, into a new cache."
+    yield from ids[1 : steps + 1]
+    text = list(ids)
+    while len(text) <= steps:
+        logits = model.forward(text, model.new_cache(), last_only=True)[-1]
+        next_id = choose(model, logits, sampler, text)
+        if next_id in stops:
+            return
+        text.append(next_id)
+        yield next_id
 
 
 stage(
@@ -2447,7 +3010,8 @@ stage(
         "Yield the prompt after BOS, then what the model writes, one token at a time. Feed the"
         " whole prompt once, then each new token alone, with one cache. The text ends before BOS"
         " (or another id of `stops`), and when it has `steps` ids after BOS. The last token that"
-        " was written isn't fed any more. `choose(model, logits, sampler, text)` chooses a token.",
+        " was written isn't fed any more. `choose(model, logits, sampler, text)` chooses a token. A"
+        " list of all tokens is right, too, but it can't be shown before the text has ended.",
         lambda: [
             ([1], 3, 99, 0),
             ([1, 4, 7], 6, 99, 0),
@@ -2457,6 +3021,8 @@ stage(
             ([1, 4, 7, 9, 2], 3, 99, 0),
             ([1, 5], 8, 99, 1.5),
             ([1, 5], 9, 4, 1.5),
+            ([1, 4, 7], 9, 99, 0, frozenset({1, 2})),
+            ([1, 4, 7], 9, 5, 0, frozenset({9})),
         ],
         (
             "`model.new_cache()`, then `model.forward(ids, cache, last_only=True)[-1]` are the"
@@ -2527,9 +3093,32 @@ stage(
                 "ids[1 : steps + 1]",
                 "ids[1:]",
             ),
+            mistake(
+                "stops ignored",
+                "The caller says before which ids the text ends. BOS alone is only the default.",
+                "if next_id in stops:",
+                "if next_id == BOS:",
+            ),
+            mistake(
+                "BOS always a stop",
+                "The caller says before which ids the text ends, and BOS need not be one of them.",
+                "if next_id in stops:",
+                "if next_id in stops or next_id == BOS:",
+            ),
+            Mistake(
+                "the last token fed",
+                "The last token that was written needs no successor, so it isn't fed any more.",
+                instead=last_one_fed,
+            ),
+            Mistake(
+                "the whole text read for each token",
+                "The ids are right, but with a new cache the model reads the whole text again for"
+                " each token. Keep one cache, and feed the new token alone.",
+                instead=read_again,
+            ),
         ),
         run=looped,
-        arguments=("ids", "steps", "BOS at position", "temperature"),
+        arguments=("ids", "steps", "BOS at position", "temperature", "stops"),
         needs=(
             "from llama2_nb.batch import choose, next_ids",
             "from llama2_nb.tokenizer import BOS",
@@ -2591,6 +3180,18 @@ stage(
                 '"[INST] {user} [/INST]"',
                 '"[INST] {user.strip()} [/INST]"',
             ),
+            mistake(
+                "system's frame on one line",
+                "<<SYS>> and <</SYS>> have line feeds between them and the words.",
+                "<<SYS>>\\n{system}\\n<</SYS>>",
+                "<<SYS>>{system}<</SYS>>",
+            ),
+            mistake(
+                "the user's words alone",
+                "The words of the system and the frame belong to the text that is returned.",
+                'return f"[INST] {user} [/INST]"',
+                "return user",
+            ),
         ),
         toy="render_turn('Hi')",
     ),
@@ -2605,7 +3206,21 @@ def trained_rows() -> list[tuple]:
         (numbers(3, 5), np.array([0, 4, 2])),
         (numbers(4, 5, seed=3, size=3), np.array([1, -1, 4, -1])),
         (f32([[0, 200, 100], [-300, 0, 1]]), np.array([1, 2])),
+        (numbers(2, 3), np.array([-1, -1])),
     ]
+
+
+def lost(function: Callable, logits: np.ndarray, targets: np.ndarray) -> Any:
+    "What `cross_entropy` gives; where it should refuse, all that isn't a refusal is alike."
+    if (targets >= 0).any():
+        return function(logits, targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the mean of nothing
+        try:
+            function(logits, targets)
+        except ZeroDivisionError:
+            pass
+    return "no ValueError"
 
 
 def attended() -> list[tuple]:
@@ -2725,8 +3340,23 @@ stage(
                 "(dy * unit).sum(axis=0)",
                 "(dy * unit)",
             ),
+            mistake(
+                "mean over all rows",
+                "Each row was divided by its own size, so its mean is taken along the row.",
+                "(g * unit).mean(axis=-1, keepdims=True)",
+                "(g * unit).mean()",
+            ),
+            mistake(
+                "g instead of dy in the gradient of weight",
+                "g has been multiplied by the weight already. The gradient of a factor is made of"
+                " the other one.",
+                "(dy * unit).sum(axis=0)",
+                "(g * unit).sum(axis=0)",
+            ),
         ),
         tolerance=1e-4,
+        toy="x, weight, dy = np.float32([[3, 4]]), np.float32([1, 2]), np.float32([[1, 0]])\n"
+        "rmsnorm_backward(x, weight, dy, 1e-5)",
     ),
     Task(
         "backprop.swiglu_backward",
@@ -2815,6 +3445,12 @@ stage(
                 'np.einsum("...n,...n->...", weights, dweights)[..., None]',
                 "(weights * dweights).sum()",
             ),
+            mistake(
+                "the diagonal only",
+                "A score also changes the weights of all others, not only its own.",
+                "dscores = dweights - mean",
+                "dscores = dweights * (1 - weights) + 0 * mean",
+            ),
         ),
         toy="softmax_backward(np.float32([[0.25, 0.75]]), np.float32([[1, 0]]))",
     ),
@@ -2822,7 +3458,8 @@ stage(
         "backprop.cross_entropy",
         "training.backprop:cross_entropy",
         "The mean of −log p of the targets that count (not −1), and its gradient with respect to"
-        " the logits: (p − 1 at the target) / how many count, and 0 in rows that don't count.",
+        " the logits: (p − 1 at the target) / how many count, and 0 in rows that don't count."
+        " Raise `ValueError` if no target counts.",
         trained_rows,
         (
             "Subtract each row's maximum before np.exp.",
@@ -2873,9 +3510,31 @@ stage(
                 "[counts].mean()",
                 "[counts].sum() / len(targets)",
             ),
+            mistake(
+                "rows of −1 not zeroed",
+                "A row whose target is −1 has no part in the loss, so all its gradient is 0.",
+                "(counts / counts.sum() / total)",
+                "(1 / counts.sum() / total)",
+            ),
+            mistake(
+                "overflow without the maximum",
+                "e to the 89 is more than float32 can hold. Subtract each row's maximum first.",
+                "logits - logits.max(axis=-1, keepdims=True)",
+                "logits + 0",
+            ),
+            mistake(
+                "no error if no target counts",
+                "Then there is nothing to take the mean of, and 0 / 0 is no number.",
+                (
+                    "    if not counts.any():\n"
+                    '        raise ValueError("targets: expected some that count, found only -1")\n'
+                ),
+                "",
+            ),
         ),
         toy="cross_entropy(np.float32([[0, 1, 2]]), np.array([2]))",
         tolerance=1e-4,
+        run=lost,
     ),
     Task(
         "backprop.rotate_backward",
@@ -2908,6 +3567,8 @@ stage(
             ),
         ),
         needs=("from llama2_nb.rope import rotate",),
+        toy="cos, sin = np.float32([[[0]]]), np.float32([[[1]]])  # a quarter of a turn\n"
+        "rotate_backward(np.float32([[[1, 0]]]), cos, sin)",
     ),
     Task(
         "backprop.embed_backward",
@@ -2946,6 +3607,7 @@ stage(
                 "np.zeros((max(tokens) + 1, dx.shape[1]), dx.dtype)",
             ),
         ),
+        toy="embed_backward(np.array([2, 0, 2]), np.float32([[1, 2], [3, 4], [5, 6]]), 3)",
     ),
     Task(
         "backprop.attention_backward",
@@ -2984,9 +3646,53 @@ stage(
                 "reshape(q.shape), dk, dv",
                 "reshape(q.shape), dv, dk",
             ),
+            mistake(
+                "scale forgotten",
+                "The scores were scaled, so the gradients of q and k are scaled, too.",
+                "(dq * scale).reshape(q.shape)",
+                "dq.reshape(q.shape)",
+                "dk[:, :, :end] += dscores.swapaxes(2, 3) @ rows",
+                "dk[:, :, :end] += dscores.swapaxes(2, 3) @ rows / scale",
+            ),
+            mistake(
+                "dk and dv overwritten",
+                "Query heads that share keys and values add up their parts. With = the last one"
+                " is left.",
+                "dv[:, :, :end] += p.swapaxes(2, 3) @ drows",
+                (
+                    "dv[:, :, :end] += p[:, :, start - end :].swapaxes(2, 3) @ drows[:, "
+                    ":, start - end :]"
+                ),
+                "dk[:, :, :end] += dscores.swapaxes(2, 3) @ rows",
+                (
+                    "n = start - end\n"
+                    "        dk[:, :, :end] += dscores[:, :, n:].swapaxes(2, 3) @ rows[:, :, n:]"
+                ),
+            ),
+            mistake(
+                "dv overwritten",
+                "Query heads that share values add up their parts. With = the last one is left.",
+                "dv[:, :, :end] += p.swapaxes(2, 3) @ drows",
+                (
+                    "dv[:, :, :end] += p[:, :, start - end :].swapaxes(2, 3) @ drows[:, "
+                    ":, start - end :]"
+                ),
+            ),
+            mistake(
+                "dk overwritten",
+                "Query heads that share keys add up their parts. With = the last one is left.",
+                "dk[:, :, :end] += dscores.swapaxes(2, 3) @ rows",
+                (
+                    "n = start - end\n"
+                    "        dk[:, :, :end] += dscores[:, :, n:].swapaxes(2, 3) @ rows[:, :, n:]"
+                ),
+            ),
         ),
         tolerance=1e-4,
         needs=("from llama2_nb.training.backprop import softmax_backward",),
+        toy="q = k = np.float32([[[[1, 0]]]])  # one text of one token, with one head\n"
+        "v, weights, dout = np.float32([[[[2, 3]]]]), np.ones((1, 1, 1, 1), np.float32), q\n"
+        "attention_backward(q, k, v, weights, dout)",
     ),
 )
 
@@ -2998,7 +3704,8 @@ def groups() -> list[tuple]:
     zeros[0, 4:] = 0
     wide = numbers(3, 2, 8, seed=4, size=10)
     tie = f32([[254, 1, 3, 5, -1, -3, 0, 7]])  # halves of a step
-    return [(toy, 4), (numbers(2, 8), 4), (numbers(2, 8), 8), (zeros, 4), (wide, 4), (tie, 8)]
+    cases = [(toy, 4), (numbers(2, 8), 4), (numbers(2, 8), 8), (zeros, 4), (wide, 4), (tie, 8)]
+    return [*cases, (numbers(2, 8), 4, np.floor)]
 
 
 def int8_rows() -> list[tuple]:
@@ -3059,6 +3766,22 @@ stage(
                 "rounding(steps)",
                 "np.floor(steps + np.float32(0.5))",
             ),
+            mistake(
+                "always np.rint",
+                "The caller says how to round, and np.rint is only the default.",
+                "rounding(steps)",
+                "np.rint(steps)",
+            ),
+            mistake(
+                "absolute value forgotten",
+                "The largest number may be negative. The scale comes from absolute values.",
+                "np.abs(groups).max(-1)",
+                "groups.max(-1)",
+                "    scales[scales < np.finfo(np.float32).tiny] = 0  # too small to divide by\n",
+                "",
+                "(s > 0) & (s < np.inf)",
+                "s != 0",
+            ),
         ),
         toy="quantize(np.float32([[127, -63.5, 1.4, 0.6]]), 4)",
         needs=("from llama2_nb.storage.int8 import LEVELS",),
@@ -3111,8 +3834,19 @@ stage(
                 "    return out",
                 "    return np.ascontiguousarray(out.T)",
             ),
+            mistake(
+                "products in int8",
+                "`q * w` of two int8 arrays is int8 again, before the sum is taken. Make them"
+                " wider first.",
+                "q, w = q.astype(exact), w.astype(exact)",
+                "pass",
+                "sums = q[:, columns] @ w[:, columns].T",
+                "sums = (q[:, None, columns] * w[:, columns]).sum(-1)",
+            ),
         ),
         tolerance=1e-4,
         needs=("from llama2_nb.storage.int8 import LEVELS",),
+        toy="q, w = np.int8([[100, 100]]), np.int8([[100, 1]])\n"
+        "int8_product(q, np.float32([[0.5]]), w, np.float32([[0.1]]))",
     ),
 )
