@@ -766,9 +766,11 @@ def inspect(
     _need(once, "the model once", "it as an argument and as --model")
     path = find_model(model_option if model is None else model)
     with open_model(path) as ckpt:
-        header = getattr(ckpt, "header", None)  # a folder has none
-        if header:
-            print(f"{_line(str(path))}: version {header.version}, {os.stat(path).st_size:,} bytes")
+        summary = getattr(ckpt, "summary", "")  # of a GGUF file
+        header = None if summary else getattr(ckpt, "header", None)  # a folder has none
+        if header or summary:
+            what = summary or f"version {header.version}"
+            print(f"{_line(str(path))}: {what}, {os.stat(path).st_size:,} bytes")
         else:
             size = sum(os.stat(p).st_size for p in path.glob("*.safetensors"))
             print(f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype}, {size:,} bytes")

@@ -51,7 +51,7 @@ def missing(
 FORMATS = {  # first bytes → what such a file is, and what to do instead
     b"GGUF": (
         "a GGUF file (llama.cpp)",
-        "give the Hugging Face folder of the same model",
+        "open it with Llama.load, or give it to llama2-nb with -m",
     ),
     b"PK\x03\x04": (
         "a zip archive (PyTorch .pt or .pth)",

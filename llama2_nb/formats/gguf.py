@@ -336,6 +336,12 @@ class GgufFile(AbstractContextManager):
             raise CheckpointError(f"{path}: {e}") from None
         return cls(str(path), header, config, weights)
 
+    @property
+    def summary(self) -> str:
+        "In a few words what is in the file."
+        kinds = {entry.kind for entry in self.header.tensors.values()}
+        return f"GGUF version {self.header.version}, {', '.join(sorted(kinds))}"
+
     def close(self) -> None:
         "Nothing to do: the file's map goes with the last view of it."
 

@@ -24,7 +24,7 @@ from typing import Iterable, Iterator
 
 from ..config import CheckpointError
 from ..files import missing, open_inside, read_inside, read_json, read_regular, short
-from ..registry import find_vocabulary
+from ..registry import find_vocabulary, open_vocabulary
 from ..text import need
 from llama2_nb.tokenizer import (
     BOS,
@@ -976,6 +976,10 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     """A vocabulary as tokenizer.bin holds it, of exactly so many tokens. Raises
     `TokenizerError`, and warns of what will differ.
     """
+    if path.suffix == ".gguf":
+        tok = open_vocabulary(path)
+        tok = tok.plain(path) if isinstance(tok, SentencePieceTokenizer) else tok
+        return filled(tok, vocab_size)
     if not path.is_dir():
         return Tokenizer.open(find_vocabulary(path, vocab_size), vocab_size)
     if (path / "tokenizer.json").exists() and not (path / "tokenizer.model").exists():
