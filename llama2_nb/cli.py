@@ -1330,7 +1330,7 @@ def practice_story(
     opened = _open_folder(folder)
     names, text, comparison = story(opened, prompt)
     possible = plugged_tasks().values()
-    _say(f"{len(names)} of {len(possible)} functions are yours, the others are the book's")
+    _say(f"{len(names)} of the {len(possible)} functions that a story needs are yours")
     wrong = [row.task for row in status(opened) if row.what.startswith("✗")]
     if wrong:
         _say(f"left out, since their last check was not right: {', '.join(wrong)}")

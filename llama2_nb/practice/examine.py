@@ -389,7 +389,7 @@ def wrong_dtype(expected: Any, found: Any) -> str:
         return ""
     text = f"the numbers are right, but {found.dtype} instead of {expected.dtype}"
     if found.dtype == np.float64:
-        text += "; a Python or NumPy float64 has got into the computation"
+        text += "; np.zeros and np.array make float64 unless they are given a dtype"
     return text
 
 

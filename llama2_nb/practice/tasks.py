@@ -111,7 +111,7 @@ stage(
         "config:tensor_shapes",
         "The shape of every tensor of a model, by its name, in the order of the file. `TENSORS`"
         " names the sizes of each; a size is an attribute of `c`. Leave out tensors that the model"
-        " doesn't have, as `has_tensor` says.",
+        " doesn't have: `has_tensor(c, name)` is false for them.",
         lambda: [(c,) for c in sizes()],
         (
             "`TENSORS` has the names of the sizes, such as `'kv_dim'`. `getattr(c, 'kv_dim')` gives"
@@ -404,8 +404,8 @@ stage(
     Task(
         "checkpoint.offsets",
         "checkpoint:Layout.offsets",
-        "Where each tensor begins: name → (first byte, shape). `self.order()` gives names and"
-        " shapes in the order of the file, `self.size` the bytes before the first tensor,"
+        "Where each tensor begins: name → (first byte, shape). `self.order()` is a dict of"
+        " names and shapes in the order of the file, `self.size` the bytes before the first tensor,"
         " `self.tensor_bytes(name, shape)` the bytes of a tensor.",
         lambda: [*((Layout(c),) for c in sizes()), (Halves(sizes()[0]),)],
         (
@@ -1686,7 +1686,7 @@ stage(
             ),
             mistake(
                 "mask off by one",
-                "A slice that begins at positions[t] also hides the token itself. The future"
+                "A mask that begins at positions[t] also hides the token itself. The future"
                 " begins one later, at positions[t] + 1.",
                 "    if positions.size > 1 or positions.item() < S - 1:",
                 "    if True:",
@@ -2138,7 +2138,7 @@ stage(
                 "merge_heads(heads) @ np.asarray(w.wo[layer])",
             ),
             mistake(
-                "residual added twice",
+                "residual added here, too",
                 "The function returns what attention adds; the caller adds it.",
                 "    return out",
                 "    return x + out",
@@ -2223,7 +2223,7 @@ stage(
                 "[layer], 1e-5)",
             ),
             mistake(
-                "residual added twice",
+                "residual added here, too",
                 "The function returns what the network adds; the caller adds it.",
                 "    return out",
                 "    return x + out",
@@ -2791,7 +2791,8 @@ stage(
         "sampling:_Generator.__init__",
         "Begin a generator, with four names that the other methods need: `self.params`;"
         " `self.processors`, which is `open_processors(params.processors)`; `self.seed`, which is"
-        " `params.seed`, or the time if that is None; and `self.state`. The state is the seed. But"
+        " `params.seed`, or `time.time_ns() & MASK64` if that is None; and `self.state`."
+        " The state is the seed. But"
         " for seed 0 it is `SEED_ZERO_STATE`, since xorshift64* never leaves the state 0.",
         lambda: [(1,), (0,), (2**64 - 1,)],
         (
@@ -3800,7 +3801,7 @@ stage(
         (
             mistake(
                 "overflow in int8",
-                "A product of two int8 needs up to 15 bits, and int8 has 8; make them wider first.",
+                "A product of two int8 needs up to 15 bits, and int8 has 8; make them int32 first.",
                 "q, w = q.astype(exact), w.astype(exact)",
                 "pass",
             ),
