@@ -308,11 +308,12 @@ def contents(caption: str, entries: list[str]) -> str:
 # ---- the API: Sphinx's autodoc, with the comments beside parameters (site/comments.py) -----------
 
 
-def assigned(node: ast.Assign) -> list[str]:
-    return [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+def assigned(node: ast.Assign | ast.AnnAssign) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
 
 
-def constant(node: ast.Assign, name: str, lines: list[str]) -> list[str]:
+def constant(node: ast.Assign | ast.AnnAssign, name: str, lines: list[str]) -> list[str]:
     "What is said of a constant: its value, if that is short, and the comment at the line's end."
     value = ast.unparse(node.value)
     alone = len(assigned(node)) == 1 and len(value) <= 60
@@ -347,7 +348,7 @@ def module_page(chapter: Path, module: str) -> str:
             entries.append((node.name, "exception" if error else "class", shown, [where]))
         elif isinstance(node, ast.Assign) and assigned(node) == ["__all__"]:
             public = ast.literal_eval(node.value)
-        elif isinstance(node, ast.Assign):
+        elif isinstance(node, ast.Assign) or (isinstance(node, ast.AnnAssign) and node.value):
             for name in assigned(node):
                 body = [*constant(node, name, lines), where]
                 entries.append((name, "data", ["   :no-value:"], body))
