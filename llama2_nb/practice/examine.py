@@ -249,7 +249,9 @@ def compared(expected: list, found: list) -> str:
                 style = "" if equal else "font-weight:bold;text-decoration:underline"
                 cells.append(f"<td style='text-align:right;{style}'>{number}</td>")
             rows.append(f"<tr>{''.join(cells)}</tr>")
-        tables.append(f"<table><caption>{title}</caption>{''.join(rows)}</table>")
+        tables.append(
+            f"<table><caption style='color:inherit'>{title}</caption>{''.join(rows)}</table>"
+        )
     return f"<div style='display:flex;gap:2em;overflow-x:auto'>{''.join(tables)}</div>"
 
 # %% ../../nbs/60_practice.ipynb #60b00013
