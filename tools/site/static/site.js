@@ -7,7 +7,7 @@ addEventListener("resize", reach);
 
 // The search shows a part of each page's text: what the page says, not its menus, badges and imports.
 const NOT_TEXT = ".bd-header-article, #print-main-content, .bd-sidebar-secondary, .bd-toc, .open-in, .prev-next-footer, .bd-footer-content";
-const IMPORTS = /^(from [\w.]+ )?import (\([^)]*\)|[^\n(]*)\n*/gm;
+const IMPORTS = /^[ \t]*(from [\w.]+ )?import (\([^)]*\)|[^\n(]*)\n*/gm;
 const results = document.getElementById("search-results");
 if (results) {
   const toText = Search.htmlToText;
