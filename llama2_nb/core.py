@@ -25,6 +25,7 @@ from .transformer import Transformer
 
 if TYPE_CHECKING:
     from llama2_nb.conversation import Conversation
+    from llama2_nb.decoding.completion import Completing, Completion
 
 _L = TypeVar("_L", bound="_Loaded")
 
@@ -262,8 +263,54 @@ class _Stories(_Batches):
             texts[i] = "".join(decode_stream(self.tokenizer, ids))
         return texts
 
+# %% ../nbs/09_core.ipynb #09d00050
+class _Completions(_Stories):
+    def completing(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int | None = None,  # of the answer; None: all that fit
+        stop: Iterable[str] = (),  # the text ends before the first of these
+        # so many alternatives for each token; None: no log-probabilities
+        logprobs: int | None = None,
+        echo: bool = False,  # True: the text begins with the prompt
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | None = None,
+        processors: Iterable[Processor | str] = (),
+    ) -> "Completing":
+        "The pieces of an answer, and its `result` at their end: chapter 45."
+        params = SamplingParams(temperature, top_p, seed, processors)
+        begin = registry.on_demand("Completing")
+        return begin(self, prompt, params, max_tokens, stop, logprobs, echo)
+
+# %% ../nbs/09_core.ipynb #09d00051
+class _Answers(_Completions):
+    def complete(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int | None = None,
+        stop: Iterable[str] = (),
+        logprobs: int | None = None,
+        echo: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 0.9,
+        seed: int | None = None,
+        processors: Iterable[Processor | str] = (),
+    ) -> "Completion":
+        """The answer to a prompt, and why it ended; options as for `completing`.
+        Example: `llama.complete("The fox", stop=["\\n"]).finish_reason`.
+        """
+        params = SamplingParams(temperature, top_p, seed, processors)
+        begin = registry.on_demand("Completing")
+        pieces = begin(self, prompt, params, max_tokens, stop, logprobs, echo)
+        for _ in pieces:
+            pass
+        return pieces.result
+
 # %% ../nbs/09_core.ipynb #09d0002a
-class Llama(_Stories):
+class Llama(_Answers):
     """A loaded model with its vocabulary. It never changes, so any number of
     threads may share it. Example: `Llama.load().generate("The fox", seed=1)`.
     """

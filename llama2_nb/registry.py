@@ -41,6 +41,14 @@ VOCABULARIES = {  # how a path ends, "/" if it is a folder: called with path, vo
 BACKENDS = {"numba": "llama2_nb.compiled.backend:CompiledBackend"}  # what computes a model
 PROCESSORS = {  # what users write before the "=" → what makes a processor of the rest
     "logit_bias": "llama2_nb.decoding.processors:logit_bias",
+    "repetition_penalty": "llama2_nb.decoding.processors:repetition_penalty",
+    "frequency_penalty": "llama2_nb.decoding.processors:frequency_penalty",
+    "presence_penalty": "llama2_nb.decoding.processors:presence_penalty",
+    "top_k": "llama2_nb.decoding.processors:top_k",
+    "typical": "llama2_nb.decoding.processors:typical",
+    "top_p": "llama2_nb.decoding.processors:top_p",
+    "min_p": "llama2_nb.decoding.processors:min_p",
+    "temperature": "llama2_nb.decoding.processors:temperature",
 }
 NAMES = {  # what a module takes from a higher layer
     "bundled_model": "llama2_nb.config:bundled_model",
@@ -49,6 +57,7 @@ NAMES = {  # what a module takes from a higher layer
     "cached_vocabulary": "llama2_nb.hub:vocabulary_of",
     "own_llama": "llama2_nb.practice.plug:own_llama",
     "Chat": "llama2_nb.conversation:Conversation",
+    "Completing": "llama2_nb.decoding.completion:Completing",
     "choose_template": "llama2_nb.formats.templates:choose_template",
     "later_header": "llama2_nb.formats.llama2c:parse_versioned",
     "explain_header": "llama2_nb.formats.llama2c:explain_header",

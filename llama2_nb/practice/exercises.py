@@ -27,9 +27,10 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'what_is_left', 'at_work', 'moments', 'is_gguf', 'bytes_of_a_tensor', 'small_safetensors', 'parsed',
            'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b', 'in_bytes', 'twin_scores',
            'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted', 'rendered', 'marked_and_plain',
-           'top_k', 'processed', 'only_after', 'largest_at_ten', 'gain_of_int8', 'git_name', 'said_of_a_changed_byte',
-           'beginning', 'counted_ids', 'three_tellings', 'tellings', 'one_step', 'refused_option', 'examined',
-           'softmax_with_minimum', 'linear_by_rows', 'taught_mistake', 'squared_swiglu', 'taught']
+           'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'largest_at_ten', 'gain_of_int8', 'git_name',
+           'said_of_a_changed_byte', 'beginning', 'counted_ids', 'three_tellings', 'tellings', 'one_step',
+           'refused_option', 'examined', 'softmax_with_minimum', 'linear_by_rows', 'taught_mistake', 'squared_swiglu',
+           'taught']
 
 # %% ../../nbs/83_exercises.ipynb #83e00004
 import hashlib
@@ -3834,14 +3835,16 @@ exercise(
 )
 
 
-def top_k(k: int) -> Callable:
-    "A processor that keeps the k largest logits."
+def epsilon(e: float) -> Callable:
+    "A processor that drops tokens with a probability below e, but never the most probable."
 
-    def keep_largest(ids, logits):
-        border = np.sort(logits)[-k]
-        return np.where(logits < border, -np.inf, logits)
+    def keep_probable(ids, logits):
+        p = np.exp(logits - logits.max())
+        p = p / p.sum()
+        kept = (p >= e) | (p == p.max())
+        return np.where(kept, logits, -np.inf)
 
-    return keep_largest
+    return keep_probable
 
 
 def processed(function: Callable, setting: Any, ids: list, logits: np.ndarray) -> Any:
@@ -3854,7 +3857,7 @@ def processed(function: Callable, setting: Any, ids: list, logits: np.ndarray) -
 
 exercise(
     "45.1",
-    top_k,
+    epsilon,
     mistake(
         "0 instead of −inf",
         "A logit of 0 may be larger than others. Only −inf has the probability 0.",
@@ -3862,32 +3865,42 @@ exercise(
         "0",
     ),
     mistake(
-        "the smallest",
-        "The largest logits stay.",
-        "np.sort(logits)[-k]",
-        "np.sort(logits)[k]",
-        "logits < border",
-        "logits >= border",
+        "the most probable dropped",
+        "If no token is as probable as e, the most probable one stays, since one has to come.",
+        " | (p == p.max())",
+        "",
     ),
     mistake(
-        "one too few",
-        "The k-th largest stays, too.",
-        "logits < border",
-        "logits <= border",
+        "min-p",
+        "Epsilon is compared with the probability itself, and not with a share of the largest one.",
+        "p >= e",
+        "p >= e * p.max()",
     ),
     mistake(
-        "one too many",
-        "From the end, the k-th largest has the index −k.",
-        "[-k]",
-        "[-k - 1]",
+        "logits instead of probabilities",
+        "Epsilon is a probability. The logits have to go through softmax first.",
+        "(p >= e)",
+        "(logits >= e)",
+    ),
+    mistake(
+        "the tail kept",
+        "Tokens below e are dropped, and the others stay.",
+        "(p >= e)",
+        "(p < e)",
+    ),
+    mistake(
+        "probabilities returned",
+        "A processor returns logits: those of the kept tokens as they were.",
+        "np.where(kept, logits, -np.inf)",
+        "np.where(kept, p, -np.inf)",
     ),
     cases=lambda: [
-        (1, [1], f32([2, 1, 0, -1])),
-        (2, [1], f32([-3, -1, -2, -5])),
-        (5, [1, 403], numbers(20)),
+        (0.1, [1], f32([2, 1, 0, -1])),
+        (0.2, [1], f32([-3, -1, -2, -5])),
+        (0.5, [1, 403], numbers(20)),
     ],
     run=processed,
-    arguments=("k", "ids", "logits"),
+    arguments=("e", "ids", "logits"),
 )
 
 
@@ -3939,6 +3952,106 @@ exercise(
     ],
     run=processed,
     arguments=("n and ids", "the text's ids", "logits"),
+)
+
+
+def perplexity(logprobs: list[float]) -> float:
+    "e to the mean surprisal."
+    surprisals = [-p for p in logprobs]
+    return float(np.exp(sum(surprisals) / len(surprisals)))
+
+
+exercise(
+    "45.3",
+    perplexity,
+    mistake(
+        "the sign",
+        "The surprisal is minus the log-probability, so that less probable texts have more of it.",
+        "[-p for p in logprobs]",
+        "[p for p in logprobs]",
+    ),
+    mistake(
+        "the sum instead of the mean",
+        "The mean over the tokens makes texts of different lengths comparable.",
+        "sum(surprisals) / len(surprisals)",
+        "sum(surprisals)",
+    ),
+    mistake(
+        "the surprisal itself",
+        "Perplexity is e to the mean surprisal.",
+        "np.exp(sum(surprisals) / len(surprisals))",
+        "(sum(surprisals) / len(surprisals))",
+    ),
+    mistake(
+        "2 instead of e",
+        "The log-probabilities are natural logarithms, so the base is e.",
+        "np.exp(",
+        "np.exp2(",
+    ),
+    mistake(
+        "the mean of the perplexities",
+        "The mean is taken of the surprisals, and e to the power comes after it.",
+        "float(np.exp(sum(surprisals) / len(surprisals)))",
+        "float(np.mean(np.exp(surprisals)))",
+    ),
+    cases=lambda: [
+        ([-1.0, -2.0, -0.5],),
+        ([-0.1, -3.0],),
+        ([0.0, 0.0, 0.0],),
+    ],
+    arguments=("logprobs",),
+)
+
+
+def cut(text: str, stops: list[str]) -> str:
+    "The text before the stop string that is complete first."
+    ends = [(text.find(s) + len(s), -len(s)) for s in stops if s in text]
+    if not ends:
+        return text
+    end, length = min(ends)
+    return text[: end + length]
+
+
+exercise(
+    "45.4",
+    cut,
+    mistake(
+        "the first in the list",
+        "Where a stop string is in the text decides, and not its place in the list.",
+        "min(ends)",
+        "ends[0]",
+    ),
+    mistake(
+        "the one that begins first",
+        "The stop string that is complete first counts, even if another one began before it.",
+        "min(ends)",
+        "min(ends, key=lambda e: e[0] + e[1])",
+    ),
+    mistake(
+        "the last one",
+        "The text ends at the first place where a stop string comes.",
+        "text.find(s)",
+        "text.rfind(s)",
+    ),
+    mistake(
+        "with the stop string",
+        "The text ends before the stop string.",
+        "text[: end + length]",
+        "text[:end]",
+    ),
+    mistake(
+        "nothing without a stop",
+        "If no stop string comes, the whole text stays.",
+        "        return text\n    end",
+        "        return ''\n    end",
+    ),
+    cases=lambda: [
+        ("one. two. three", [". "]),
+        ("one two three", ["three", "two"]),
+        ("abcdef", ["bcde", "cd"]),
+        ("abc", ["x"]),
+    ],
+    arguments=("text", "stops"),
 )
 
 # %% ../../nbs/83_exercises.ipynb #83e0002e
