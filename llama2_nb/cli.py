@@ -533,6 +533,17 @@ def complete(
         ),
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Begin the text with the prompt.")] = False,
+    draft: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="MODEL",
+            help="A smaller model of the same vocabulary that guesses ahead, or 'lookup': what"
+            " followed when the text was last at such a place.",
+        ),
+    ] = None,
+    draft_tokens: Annotated[
+        int, typer.Option(min=1, max=64, help="With --draft, how many tokens it guesses at a time.")
+    ] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.9,
@@ -550,8 +561,13 @@ def complete(
     # 0 as in llama2.c: from the time
     sampler = Sampler(SamplingParams(temperature, top_p, seed or None, processors or ()))
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
+    drafter = draft
+    if draft not in (None, "lookup"):
+        drafter = Llama.load(draft, tokenizer, backend=backend, threads=threads)
     pieces = llama.completing(
         _text(prompt),
+        draft=drafter,
+        draft_tokens=draft_tokens,
         max_tokens=max_tokens,
         stop=[s.replace(r"\n", "\n").replace(r"\t", "\t") for s in stop or ()],
         logprobs=logprobs,
@@ -579,6 +595,8 @@ def _ending(done: "Completion") -> str:
     if done.finish_reason == "length":
         why = f"cut after {n} tokens"
     speed = f", {(n - 1) / seconds:.1f} tok/s" if n > 1 and seconds > 0 else ""
+    if drafted := done.usage.get("drafted_tokens"):
+        speed += f", {done.usage['accepted_tokens']} of {drafted} drafted tokens kept"
     return f"{why} ({n} tokens{speed})"
 
 # %% ../nbs/47_cli.ipynb #c45c0004
