@@ -388,7 +388,7 @@ def gguf_header(path: str | os.PathLike, error: type[ValueError] = CheckpointErr
 def open_gguf_vocabulary(
     path: str | os.PathLike,
     vocab_size: int | None = None,  # tokens that the model has
-) -> Tokenizer:
+) -> Tokenizer | FolderTokenizer:
     "The vocabulary in a GGUF file. Raises `TokenizerError`."
     settings = gguf_header(path, TokenizerError).settings
     try:

@@ -91,7 +91,7 @@ ENDS = "eos", "eot", "eom"  # settings that name a token before which a text or 
 
 def texts_of(s: dict[str, Any], name: str) -> list[str]:
     "A list of texts among the settings. Raises `TokenizerError`."
-    texts = s.get(f"tokenizer.ggml.{name}")
+    texts: Any = s.get(f"tokenizer.ggml.{name}")
     listed = isinstance(texts, list) and all(isinstance(t, str) for t in texts)
     need(listed, f"tokenizer.ggml.{name}", "a list of texts", short(texts), TokenizerError)
     most = 2 * MOST_TOKENS
@@ -237,7 +237,7 @@ def sentencepiece_of(s: dict[str, Any]) -> SentencePieceTokenizer:
     ]
     tok.follow(flags, added)
     tok.bos, tok.eos = BOS if bos is None else bos, EOS if ends[0] is None else ends[0]
-    tok.stops = frozenset({tok.bos, tok.eos, *ends} - {None})
+    tok.stops = frozenset(id for id in (tok.bos, tok.eos, *ends) if id is not None)
     return tok
 
 # %% ../../nbs/43_gguf_text.ipynb #43t00014
