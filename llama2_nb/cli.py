@@ -6,9 +6,9 @@
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'ProcessorsOption',
            'BackendOption', 'ThreadsOption', 'PositionsOption', 'ModelArgument', 'SourceArgument', 'GroupSizeOption',
            'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'SIZES', 'practice_app', 'FolderOption', 'ScriptsOption',
-           'TaskArgument', 'INTERNAL', 'generate', 'chat', 'inspect', 'tokenize', 'bench', 'quantize', 'train',
-           'convert', 'download', 'practice_new', 'practice_status', 'practice_check', 'practice_watch',
-           'practice_hint', 'practice_solution', 'practice_story', 'main']
+           'TaskArgument', 'INTERNAL', 'generate', 'complete', 'perplexity', 'chat', 'inspect', 'tokenize', 'bench',
+           'quantize', 'train', 'convert', 'download', 'practice_new', 'practice_status', 'practice_check',
+           'practice_watch', 'practice_hint', 'practice_solution', 'practice_story', 'main']
 
 # %% ../nbs/47_cli.ipynb #fac3578b
 import json
@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import fields
 from math import prod
 from pathlib import Path
-from typing import Annotated, Iterator, Optional
+from typing import TYPE_CHECKING, Annotated, Iterator, Optional
 
 import typer
 
@@ -57,6 +57,9 @@ from llama2_nb.registry import (
 )
 from .sampling import Sampler, SamplingParams
 from .text import check_history, need, printable
+
+if TYPE_CHECKING:
+    from llama2_nb.decoding.completion import Completion
 
 # %% ../nbs/47_cli.ipynb #78e1a446
 app = typer.Typer(
@@ -497,6 +500,133 @@ def _generate_into(out: str, texts: list[str], progress: bool, **options) -> Non
             f"{counts['cut']} of {added} texts were cut at the last position that they may use;"
             " --steps 0 and --positions, with another FILE, allow more"
         )
+
+# %% ../nbs/47_cli.ipynb #c45c0002
+@app.command(epilog=r"For example: llama2-nb complete 'One day, Lily' --stop '\n' --json")
+def complete(
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            help="Beginning of the text; '-' reads it from standard input, without a final newline."
+        ),
+    ] = "",
+    max_tokens: Annotated[
+        Optional[int],
+        typer.Option(
+            "--max-tokens",
+            "-n",
+            min=0,
+            help="Maximum length of the answer in tokens. Default: all that the context has.",
+        ),
+    ] = None,
+    stop: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help=r"End the text before this string; \n is a line end. May be repeated.",
+        ),
+    ] = None,
+    logprobs: Annotated[
+        Optional[int],
+        typer.Option(
+            min=0,
+            help="With --json, log-probabilities of each token and of so many alternatives.",
+        ),
+    ] = None,
+    echo: Annotated[bool, typer.Option("--echo", help="Begin the text with the prompt.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    temperature: TemperatureOption = 1.0,
+    top_p: TopPOption = 0.9,
+    seed: SeedOption = None,
+    processors: ProcessorsOption = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
+    positions: PositionsOption = None,
+) -> None:
+    "Answer a prompt, and say why the answer ended."
+    _need(logprobs is None or as_json, "--json with --logprobs", "none")
+    backend = _backend(backend, threads)
+    # 0 as in llama2.c: from the time
+    sampler = Sampler(SamplingParams(temperature, top_p, seed or None, processors or ()))
+    llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
+    pieces = llama.completing(
+        _text(prompt),
+        max_tokens=max_tokens,
+        stop=[s.replace(r"\n", "\n").replace(r"\t", "\t") for s in stop or ()],
+        logprobs=logprobs,
+        echo=echo,
+        temperature=temperature,
+        top_p=top_p,
+        seed=sampler.seed,
+        processors=processors or (),
+    )
+    _warn_of_heat(temperature)
+    if as_json:
+        for _ in pieces:
+            pass
+        print(json.dumps(pieces.result.to_dict() | dict(seed=sampler.seed), ensure_ascii=False))
+        return
+    _print(iter(pieces))
+    print(flush=True)
+    _say(f"{_ending(pieces.result)}, seed {sampler.seed}")
+
+
+def _ending(done: "Completion") -> str:
+    "Why a text ended, and how fast it was written."
+    n, seconds = done.usage["completion_tokens"], done.timings["completion_s"]
+    why = "ended by the model" if done.stop is None else f"stopped before {done.stop!r}"
+    if done.finish_reason == "length":
+        why = f"cut after {n} tokens"
+    speed = f", {(n - 1) / seconds:.1f} tok/s" if n > 1 and seconds > 0 else ""
+    return f"{why} ({n} tokens{speed})"
+
+# %% ../nbs/47_cli.ipynb #c45c0004
+@app.command(epilog="For example: llama2-nb perplexity stories.txt --stride 64")
+def perplexity(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A text in UTF-8; '-': standard input.")
+    ],
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    stride: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Tokens that each window counts; the others are context. Default: half a window.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    progress: Annotated[bool, typer.Option("--progress", help="Show a progress bar.")] = False,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = None,
+    positions: PositionsOption = None,
+) -> None:
+    "Measure how well a model knows a text."
+    from llama2_nb.decoding.perplexity import perplexity as measure
+    from llama2_nb.scale import read_text  # chapter 37
+
+    text = read_text(file, 2**30)
+    llama = Llama.load(
+        model,
+        tokenizer,
+        backend=_backend(backend, threads),
+        threads=threads,
+        positions=positions,
+    )
+    found = measure(llama, text, stride, progress)
+    if not as_json:
+        print(found)
+        return
+    figures = dict(
+        nats_per_token=found.per_token,
+        interval=found.interval,
+        perplexity=found.perplexity,
+        bits_per_byte=found.bits_per_byte,
+        tokens=len(found.nats),
+        bytes=found.n_bytes,
+    )
+    print(json.dumps(figures, indent=2))
 
 # %% ../nbs/47_cli.ipynb #1e6b648b
 @app.command(epilog='For example: llama2-nb chat -t 0.7 -i "Tell me a story about a brave rabbit."')

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import registry
+from .attention import KVCache
 from .batch import batch_size, choose, make_samplers, next_ids, write_many
 from .config import bundled_model
 from .sampling import Processor, Sampler, SamplingParams
@@ -26,6 +27,7 @@ from .transformer import Transformer
 if TYPE_CHECKING:
     from llama2_nb.conversation import Conversation
     from llama2_nb.decoding.completion import Completing, Completion
+    from llama2_nb.decoding.prefix import Prefix
 
 _L = TypeVar("_L", bound="_Loaded")
 
@@ -50,13 +52,15 @@ def write_tokens(
     steps: int,  # positions that may be used
     sampler: Sampler,
     stops=frozenset({BOS}),  # ids before which the text ends
+    cache: KVCache | None = None,  # which has read the first ids; None: a new one
 ) -> Iterator[int]:  # the prompt after BOS, then what the model writes
     "The loop: ends before BOS, or when the positions are used up."
     yield from ids[1 : steps + 1]  # llama2.c counts the prompt, and prints it
-    cache, left, text = model.new_cache(), steps + 1 - len(ids), list(ids)
+    cache = model.new_cache() if cache is None else cache
+    left, text = steps + 1 - len(ids), list(ids)
     if left <= 0:
         return
-    logits = model.forward(ids, cache, last_only=True)[-1]
+    logits = model.forward(ids[cache.pos :], cache, last_only=True)[-1]
     new = [choose(model, logits, sampler, text)]
     while True:
         for next_id in new:
@@ -274,6 +278,7 @@ class _Completions(_Stories):
         # so many alternatives for each token; None: no log-probabilities
         logprobs: int | None = None,
         echo: bool = False,  # True: the text begins with the prompt
+        cache: "Prefix | None" = None,  # what `load_cache` gave
         temperature: float = 1.0,
         top_p: float = 0.9,
         seed: int | None = None,
@@ -282,7 +287,7 @@ class _Completions(_Stories):
         "The pieces of an answer, and its `result` at their end: chapter 45."
         params = SamplingParams(temperature, top_p, seed, processors)
         begin = registry.on_demand("Completing")
-        return begin(self, prompt, params, max_tokens, stop, logprobs, echo)
+        return begin(self, prompt, params, max_tokens, stop, logprobs, echo, cache)
 
 # %% ../nbs/09_core.ipynb #09d00051
 class _Answers(_Completions):
@@ -294,6 +299,7 @@ class _Answers(_Completions):
         stop: Iterable[str] = (),
         logprobs: int | None = None,
         echo: bool = False,
+        cache: "Prefix | None" = None,
         temperature: float = 1.0,
         top_p: float = 0.9,
         seed: int | None = None,
@@ -304,13 +310,26 @@ class _Answers(_Completions):
         """
         params = SamplingParams(temperature, top_p, seed, processors)
         begin = registry.on_demand("Completing")
-        pieces = begin(self, prompt, params, max_tokens, stop, logprobs, echo)
+        pieces = begin(self, prompt, params, max_tokens, stop, logprobs, echo, cache)
         for _ in pieces:
             pass
         return pieces.result
 
+# %% ../nbs/09_core.ipynb #09d00053
+class _Prefixes(_Answers):
+    def save_cache(self, path: str | os.PathLike, text: str) -> None:
+        """Read a text, and keep its keys and values in a file: chapter 45. Raises
+        `ValueError` for a text that doesn't fit.
+        """
+        prefix = registry.on_demand("read_prefix")(self, text)
+        registry.on_demand("save_prefix")(path, prefix)
+
+    def load_cache(self, path: str | os.PathLike) -> "Prefix":
+        "What `save_cache` of the same model wrote. Raises `CheckpointError`."
+        return registry.on_demand("load_prefix")(self, path)
+
 # %% ../nbs/09_core.ipynb #09d0002a
-class Llama(_Answers):
+class Llama(_Prefixes):
     """A loaded model with its vocabulary. It never changes, so any number of
     threads may share it. Example: `Llama.load().generate("The fox", seed=1)`.
     """

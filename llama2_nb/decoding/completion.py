@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from html import escape
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ..core import Llama, decode_stream, write_tokens
 from ..files import short
 from ..sampling import Sampler, SamplingParams
 from ..text import need
+
+if TYPE_CHECKING:
+    from llama2_nb.decoding.prefix import Prefix
 
 # %% ../../nbs/45_interface.ipynb #45e00009
 class StopFinder:
@@ -153,6 +156,7 @@ class Completing:
         stop: Iterable[str] = (),
         logprobs: int | None = None,  # how many alternatives are wanted; None: no log-probabilities
         echo: bool = False,  # whether the text begins with the prompt
+        cache: "Prefix | None" = None,  # of a text with which the prompt begins: `load_cache`
     ):
         size = llama.model.config.vocab_size
         for name, n, most in ("max_tokens", max_tokens, None), ("logprobs", logprobs, size):
@@ -163,6 +167,9 @@ class Completing:
         self.sampler, self.logprobs, self.echo = Sampler(params), logprobs, bool(echo)
         left = llama.model.config.seq_len + 1 - len(self.ids)  # what the context length allows
         self.most = left if max_tokens is None else min(int(max_tokens), left)
+        self.cache = llama.model.new_cache()
+        if cache is not None:
+            cache.fill(self.cache, self.ids)
         self.new: list[int] = []  # ids that the model wrote
         self._shown: list[str] = []
         self._result: Completion | None = None
@@ -183,7 +190,8 @@ class Completing:
 
     def _write(self) -> Iterator[int]:  # what the model writes, noted down
         tok, steps = self.llama.tokenizer, len(self.ids) - 1 + self.most
-        written = write_tokens(self.llama.model, self.ids, steps, self.sampler, tok.stops)
+        model, sampler = self.llama.model, self.sampler
+        written = write_tokens(model, self.ids, steps, sampler, tok.stops, self.cache)
         for _ in self.ids[1:]:
             next(written)
         for id in written:

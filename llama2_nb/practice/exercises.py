@@ -27,10 +27,10 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'what_is_left', 'at_work', 'moments', 'is_gguf', 'bytes_of_a_tensor', 'digit_words', 'numbers_of_digits',
            'silent', 'small_safetensors', 'parsed', 'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b',
            'in_bytes', 'twin_scores', 'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted',
-           'rendered', 'marked_and_plain', 'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'largest_at_ten',
-           'gain_of_int8', 'git_name', 'said_of_a_changed_byte', 'beginning', 'counted_ids', 'three_tellings',
-           'tellings', 'one_step', 'refused_option', 'examined', 'softmax_with_minimum', 'linear_by_rows',
-           'taught_mistake', 'squared_swiglu', 'taught']
+           'rendered', 'marked_and_plain', 'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'common',
+           'largest_at_ten', 'gain_of_int8', 'git_name', 'said_of_a_changed_byte', 'beginning', 'counted_ids',
+           'three_tellings', 'tellings', 'one_step', 'refused_option', 'examined', 'softmax_with_minimum',
+           'linear_by_rows', 'taught_mistake', 'squared_swiglu', 'taught']
 
 # %% ../../nbs/83_exercises.ipynb #83e00004
 import hashlib
@@ -4117,6 +4117,45 @@ exercise(
         ("abc", ["x"]),
     ],
     arguments=("text", "stops"),
+)
+
+
+def common(prompts: list[list[int]]) -> int:
+    "How many ids all prompts begin with."
+    n, shortest = 0, min(map(len, prompts))
+    while n < shortest and len({ids[n] for ids in prompts}) == 1:
+        n += 1
+    return n
+
+
+exercise(
+    "45.5",
+    common,
+    mistake(
+        "the first two only",
+        "All prompts have to agree, and not only the first two.",
+        "{ids[n] for ids in prompts}",
+        "{ids[n] for ids in prompts[:2]}",
+    ),
+    mistake(
+        "agreement anywhere",
+        "A common beginning ends at the first difference; what is alike after it doesn't count.",
+        "    return n",
+        "    return sum(len(set(column)) == 1 for column in zip(*prompts))",
+    ),
+    mistake(
+        "one too many",
+        "The position of the first difference, counted from 0, is the number of equal ids.",
+        "return n",
+        "return n + 1",
+    ),
+    cases=lambda: [
+        ([[1, 2, 3], [1, 2, 4], [1, 2, 3]],),
+        ([[1, 2, 3], [1, 2, 3], [1, 5, 3]],),
+        ([[1, 2], [1, 2, 3]],),
+        ([[4], [5]],),
+    ],
+    arguments=("prompts",),
 )
 
 # %% ../../nbs/83_exercises.ipynb #83e0002e
