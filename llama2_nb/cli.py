@@ -1224,7 +1224,8 @@ def convert(
         str,
         typer.Argument(
             metavar="OUT",
-            help="Target: a llama2.c file if it ends in .bin, otherwise a Hugging Face folder.",
+            help="Target: a llama2.c file if it ends in .bin, a GGUF file if in .gguf, otherwise"
+            " a Hugging Face folder.",
         ),
     ],
     version: Annotated[
@@ -1236,7 +1237,8 @@ def convert(
     dtype: Annotated[
         Optional[str],
         typer.Option(
-            help="Data type of the folder: float32, float16 or bfloat16. Default: as in IN."
+            help="Data type. Of a folder: float32, float16 or bfloat16 (default: as in IN). Of a"
+            " GGUF file: float32 (default), float16, q8_0 or q4_0."
         ),
     ] = None,
     group_size: GroupSizeOption = None,

@@ -355,8 +355,13 @@ class Llama(_Prefixes):
         template: str | None = None,
         history: list[dict] | None = None,  # what `Conversation.save` wrote
         ids: list[int] | None = None,
+        # as other libraries call a history; `answer()` then answers the last one
+        messages: list[dict] | None = None,
     ) -> "Conversation":
         "Begin a conversation (chapter 10). Raises `ValueError` for what can't be."
+        once = history is None or messages is None
+        need(once, "messages", "no history beside them", "both")
+        history = messages if history is None else history
         params = SamplingParams(temperature, top_p, seed, processors)
         chat = registry.on_demand("Chat")
         return chat(self, system, steps, params, template, history, ids)

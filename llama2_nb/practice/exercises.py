@@ -25,13 +25,13 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'rounded_halves', 'bytes_of_7b', 'outlier_errors', 'most_sensitive', 'one_tensor', 'gigabytes_of_7b',
            'relative_error', 'lost_neighbours', 'tokens_per_pass', 'kept_share', 'second_seed', 'tell_again',
            'small_run', 'told_again', 'forget_errors', 'what_is_left', 'at_work', 'moments', 'is_gguf',
-           'bytes_of_a_tensor', 'scored', 'reach', 'biases', 'small_safetensors', 'parsed', 'worst_bfloat16',
-           'nearest_power', 'rows_of_halves', 'llama_31_8b', 'in_bytes', 'twin_scores', 'said_of_merges', 'framed_talk',
-           'added_characters', 'by_name', 'shouted', 'rendered', 'marked_and_plain', 'epsilon', 'processed',
-           'only_after', 'perplexity', 'cut', 'common', 'largest_at_ten', 'gain_of_int8', 'git_name',
-           'said_of_a_changed_byte', 'beginning', 'counted_ids', 'three_tellings', 'tellings', 'one_step',
-           'refused_option', 'examined', 'softmax_with_minimum', 'linear_by_rows', 'taught_mistake', 'squared_swiglu',
-           'taught']
+           'bytes_of_a_tensor', 'scored', 'reach', 'biases', 'digit_words', 'numbers_of_digits', 'silent',
+           'small_safetensors', 'parsed', 'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b',
+           'in_bytes', 'twin_scores', 'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted',
+           'rendered', 'marked_and_plain', 'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'common',
+           'largest_at_ten', 'gain_of_int8', 'git_name', 'said_of_a_changed_byte', 'beginning', 'counted_ids',
+           'three_tellings', 'tellings', 'one_step', 'refused_option', 'examined', 'softmax_with_minimum',
+           'linear_by_rows', 'taught_mistake', 'squared_swiglu', 'taught']
 
 # %% ../../nbs/83_exercises.ipynb #83e00004
 import hashlib
@@ -3706,6 +3706,71 @@ exercise(
     ),
     cases=lambda: [(24, 896, 14, 2), (1, 8, 4, 4), (3, 12, 6, 2)],
     tolerance=0,
+)
+
+# %% ../../nbs/83_exercises.ipynb #83a43te0
+def digit_words(n: int, most: int) -> int:
+    "Into how many words a number of n digits is cut, if a word has at most `most` of them."
+    return -(-n // most)
+
+
+def numbers_of_digits() -> list[tuple]:
+    "Cases: how many digits, how many in a word."
+    return [(5, 3), (6, 3), (1, 3), (5, 1), (0, 3), (12, 5)]
+
+
+exercise(
+    "43.3",
+    digit_words,
+    mistake(
+        "the rest is lost",
+        "The last digits make a word of their own, though a shorter one.",
+        "-(-n // most)",
+        "n // most",
+    ),
+    mistake(
+        "one too many",
+        "A number that is cut without a rest has no empty word at its end.",
+        "-(-n // most)",
+        "n // most + 1",
+    ),
+    mistake(
+        "one word",
+        "A word has no more digits than the rule allows.",
+        "-(-n // most)",
+        "min(n, 1)",
+    ),
+    cases=numbers_of_digits,
+)
+
+
+def silent(kinds: list[int]) -> list[int]:
+    "The ids of the tokens whose type says that they write nothing."
+    return [id for id, kind in enumerate(kinds) if kind in (2, 3)]
+
+
+exercise(
+    "43.4",
+    silent,
+    mistake(
+        "the unknown token",
+        "The unknown token (2) writes nothing either.",
+        "in (2, 3)",
+        "== 3",
+    ),
+    mistake(
+        "the maker's tokens",
+        "A token that the model's maker defined (4) writes itself.",
+        "in (2, 3)",
+        "in (2, 3, 4)",
+    ),
+    mistake(
+        "types instead of ids",
+        "Those are the types; asked for are the ids, the places in the list.",
+        "[id for",
+        "[kind for",
+    ),
+    cases=lambda: [([2, 3, 3, 6, 1, 4, 5],), ([1, 1],), ([],), ([4, 3, 1, 2],)],
 )
 
 # %% ../../nbs/83_exercises.ipynb #83e0002c
