@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..attention import KVCache
-from ..config import CheckpointError
+from ..config import VECTORS, CheckpointError
 from ..core import Llama
 from ..files import atomic_write, open_regular, short
 from ..text import need
@@ -30,8 +30,9 @@ def fingerprint(llama: Llama) -> str:
     model, seen = llama.model, hashlib.sha256()
     seen.update(repr(vars(model.config) | dict(seq_len=0)).encode())
     w, layers = model.weights, range(model.config.n_layers)
-    for vector in w.rms_att_weight, w.rms_ffn_weight, w.rms_final_weight:
-        seen.update(np.asarray(vector, np.float32).tobytes())
+    vectors = [getattr(w, name) for name in VECTORS]  # biases and norms of heads, too
+    for vector in vectors:
+        seen.update(b"" if vector is None else np.asarray(vector, np.float32).tobytes())
     matrices = [w.token_embedding_table, w.wcls]
     for stack in w.wq, w.wk, w.wv, w.wo, w.w1, w.w2, w.w3:
         matrices += [stack[layer] for layer in layers]

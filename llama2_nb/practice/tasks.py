@@ -3027,7 +3027,7 @@ stage(
         ],
         (
             "`model.new_cache()`, then `model.forward(ids, cache, last_only=True)[-1]` are the"
-            " logits after the prompt.",
+            " logits after the prompt. (`cache` is None in all checks.)",
             "In the loop: choose, stop or yield, and feed the new token `[id]`, same cache.",
             "`steps` counts the prompt's ids, too. A prompt may be longer than `steps`.",
         ),
@@ -3085,8 +3085,8 @@ stage(
             mistake(
                 "prompt without its beginning",
                 "The model reads BOS first; without it the text has no beginning.",
-                "logits = model.forward(ids, cache, last_only=True)[-1]",
-                "logits = model.forward(ids[1:] or ids, cache, last_only=True)[-1]",
+                "model.forward(ids[cache.pos :], cache, last_only=True)[-1]",
+                "model.forward(ids[1:] or ids, cache, last_only=True)[-1]",
             ),
             mistake(
                 "long prompt not cut",
