@@ -580,6 +580,17 @@ def complete(
         ),
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Begin the text with the prompt.")] = False,
+    draft: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="MODEL",
+            help="A smaller model of the same vocabulary that guesses ahead, or 'lookup': what"
+            " followed when the text was last at such a place.",
+        ),
+    ] = None,
+    draft_tokens: Annotated[
+        int, typer.Option(min=1, max=64, help="With --draft, how many tokens it guesses at a time.")
+    ] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     temperature: TemperatureOption = 1.0,
     top_p: TopPOption = 0.9,
@@ -598,8 +609,13 @@ def complete(
     sampler = Sampler(SamplingParams(temperature, top_p, seed or None, processors or ()))
     _expect(model, positions, quiet=as_json)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
+    drafter = draft
+    if draft not in (None, "lookup"):
+        drafter = Llama.load(draft, tokenizer, backend=backend, threads=threads)
     pieces = llama.completing(
         _text(prompt),
+        draft=drafter,
+        draft_tokens=draft_tokens,
         max_tokens=max_tokens,
         stop=[s.replace(r"\n", "\n").replace(r"\t", "\t") for s in stop or ()],
         logprobs=logprobs,
@@ -627,6 +643,8 @@ def _ending(done: "Completion") -> str:
     if done.finish_reason == "length":
         why = f"cut after {n} tokens"
     speed = f", {(n - 1) / seconds:.1f} tok/s" if n > 1 and seconds > 0 else ""
+    if drafted := done.usage.get("drafted_tokens"):
+        speed += f", {done.usage['accepted_tokens']} of {drafted} drafted tokens kept"
     return f"{why} ({n} tokens{speed})"
 
 # %% ../nbs/47_cli.ipynb #c45c0004
@@ -1259,7 +1277,8 @@ def convert(
         str,
         typer.Argument(
             metavar="OUT",
-            help="Target: a llama2.c file if it ends in .bin, otherwise a Hugging Face folder.",
+            help="Target: a llama2.c file if it ends in .bin, a GGUF file if in .gguf, otherwise"
+            " a Hugging Face folder.",
         ),
     ],
     version: Annotated[
@@ -1271,7 +1290,8 @@ def convert(
     dtype: Annotated[
         Optional[str],
         typer.Option(
-            help="Data type of the folder: float32, float16 or bfloat16. Default: as in IN."
+            help="Data type. Of a folder: float32, float16 or bfloat16 (default: as in IN). Of a"
+            " GGUF file: float32 (default), float16, q8_0 or q4_0."
         ),
     ] = None,
     group_size: GroupSizeOption = None,

@@ -131,13 +131,13 @@ class Conversation(CarefulChat):
         system: str = "",
         steps: int = 0,  # positions of the whole conversation; 0: as many as the model has
         params: SamplingParams = SamplingParams(),
-        # a built-in one, or a file; None: the folder's, or llama2.c's frame
+        # a built-in one, or a file; None: the model's own, or llama2.c's frame
         template: str | None = None,
         history: list[dict] | None = None,  # what `save` wrote
         ids: list[int] | None = None,
     ):
         super().__init__(llama, check_prompt(system, "system"), steps, params)
-        if template is not None or llama.path.is_dir():
+        if template is not None or llama.path.is_dir() or llama.path.suffix == ".gguf":
             choose_template = on_demand("choose_template")
             self.template = choose_template(template, llama.path, llama.tokenizer)
             self.ends = self.template.ends

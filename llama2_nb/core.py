@@ -279,6 +279,9 @@ class _Completions(_Stories):
         logprobs: int | None = None,
         echo: bool = False,  # True: the text begins with the prompt
         cache: "Prefix | None" = None,  # what `load_cache` gave
+        # what guesses: a `Llama`, or "lookup" (chapter 36); and how many at a time
+        draft: Any = None,
+        draft_tokens: int = 4,
         temperature: float = 1.0,
         top_p: float = 0.9,
         seed: int | None = None,
@@ -286,8 +289,9 @@ class _Completions(_Stories):
     ) -> "Completing":
         "The pieces of an answer, and its `result` at their end: chapter 45."
         params = SamplingParams(temperature, top_p, seed, processors)
-        begin = registry.on_demand("Completing")
-        return begin(self, prompt, params, max_tokens, stop, logprobs, echo, cache)
+        begin, drafts = registry.on_demand("Completing"), (draft, draft_tokens)
+        options = max_tokens, stop, logprobs, echo, cache, *drafts
+        return begin(self, prompt, params, *options)
 
 # %% ../nbs/09_core.ipynb #09d00051
 class _Answers(_Completions):
@@ -300,6 +304,8 @@ class _Answers(_Completions):
         logprobs: int | None = None,
         echo: bool = False,
         cache: "Prefix | None" = None,
+        draft: Any = None,
+        draft_tokens: int = 4,
         temperature: float = 1.0,
         top_p: float = 0.9,
         seed: int | None = None,
@@ -309,8 +315,9 @@ class _Answers(_Completions):
         Example: `llama.complete("The fox", stop=["\\n"]).finish_reason`.
         """
         params = SamplingParams(temperature, top_p, seed, processors)
-        begin = registry.on_demand("Completing")
-        pieces = begin(self, prompt, params, max_tokens, stop, logprobs, echo, cache)
+        begin, drafts = registry.on_demand("Completing"), (draft, draft_tokens)
+        options = max_tokens, stop, logprobs, echo, cache, *drafts
+        pieces = begin(self, prompt, params, *options)
         for _ in pieces:
             pass
         return pieces.result
@@ -348,8 +355,13 @@ class Llama(_Prefixes):
         template: str | None = None,
         history: list[dict] | None = None,  # what `Conversation.save` wrote
         ids: list[int] | None = None,
+        # as other libraries call a history; `answer()` then answers the last one
+        messages: list[dict] | None = None,
     ) -> "Conversation":
         "Begin a conversation (chapter 10). Raises `ValueError` for what can't be."
+        once = history is None or messages is None
+        need(once, "messages", "no history beside them", "both")
+        history = messages if history is None else history
         params = SamplingParams(temperature, top_p, seed, processors)
         chat = registry.on_demand("Chat")
         return chat(self, system, steps, params, template, history, ids)

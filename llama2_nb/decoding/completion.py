@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core import Llama, decode_stream, write_tokens
 from ..files import short
+from ..registry import on_demand
 from ..sampling import Sampler, SamplingParams
 from ..text import need
 
@@ -157,6 +158,8 @@ class Completing:
         logprobs: int | None = None,  # how many alternatives are wanted; None: no log-probabilities
         echo: bool = False,  # whether the text begins with the prompt
         cache: "Prefix | None" = None,  # of a text with which the prompt begins: `load_cache`
+        draft: Any = None,  # a `Llama` with the same vocabulary, or "lookup": chapter 36
+        draft_tokens: int = 4,  # how many it drafts at a time
     ):
         size = llama.model.config.vocab_size
         for name, n, most in ("max_tokens", max_tokens, None), ("logprobs", logprobs, size):
@@ -170,6 +173,12 @@ class Completing:
         self.cache = llama.model.new_cache()
         if cache is not None:
             cache.fill(self.cache, self.ids)
+        possible = isinstance(draft_tokens, Integral) and 1 <= draft_tokens <= 64
+        need(possible, "draft_tokens", "a whole number from 1 to 64", short(draft_tokens))
+        self.drafter, self.draft_tokens = None, int(draft_tokens)
+        if draft is not None:
+            self.drafter = on_demand("make_drafter")(llama, draft, self.sampler)
+            self.passes = on_demand("Passes")()
         self.new: list[int] = []  # ids that the model wrote
         self._shown: list[str] = []
         self._result: Completion | None = None
@@ -191,7 +200,11 @@ class Completing:
     def _write(self) -> Iterator[int]:  # what the model writes, noted down
         tok, steps = self.llama.tokenizer, len(self.ids) - 1 + self.most
         model, sampler = self.llama.model, self.sampler
-        written = write_tokens(model, self.ids, steps, sampler, tok.stops, self.cache)
+        if self.drafter is None:
+            written = write_tokens(model, self.ids, steps, sampler, tok.stops, self.cache)
+        else:
+            how = self.drafter, self.draft_tokens, tok.stops, self.cache, self.passes
+            written = on_demand("write_speculative")(model, self.ids, steps, sampler, *how)
         for _ in self.ids[1:]:
             next(written)
         for id in written:
@@ -218,6 +231,11 @@ class Completing:
                 yield text
         self._result = self._finish(times[0], times[-1], time.perf_counter())
 
+    def _drafted(self) -> dict[str, int]:
+        if self.drafter is None:
+            return {}
+        return dict(drafted_tokens=self.passes.drafted, accepted_tokens=self.passes.kept)
+
     def _finish(self, begin: float, first: float, end: float) -> Completion:
         prompt, n = self._prompt() if self.echo else [], len(self.new)
         scores = None
@@ -232,6 +250,6 @@ class Completing:
             "length" if cut else "stop",
             self.finder.found,
             scores,
-            usage | dict(total_tokens=len(self.ids) + n),
+            usage | dict(total_tokens=len(self.ids) + n) | self._drafted(),
             dict(prompt_s=first - begin, completion_s=end - first),
         )

@@ -7,7 +7,7 @@ __all__ = ['NUMBERS', 'TEXT', 'LIST', 'MOST', 'PLAIN', 'BLOCKS', 'VERSIONS', 'AR
            'UNUSED', 'EMBEDS', 'EXPERTS', 'PURPOSES', 'KINDS_OF_MODELS', 'WRITTEN', 'FILE_TYPES', 'Reader', 'Entry',
            'read_entry', 'GgufHeader', 'read_gguf', 'check_places', 'whole_number', 'decimal', 'gguf_config',
            'rope_factors', 'gguf_weights', 'part_names', 'join_parts', 'read_part', 'check_purpose', 'GgufFile',
-           'read_bytes', 'gguf_vocabulary', 'open_gguf_vocabulary', 'pack_value', 'pack_text', 'pack_numbers',
+           'read_bytes', 'gguf_header', 'open_gguf_vocabulary', 'pack_value', 'pack_text', 'pack_numbers',
            'gguf_settings', 'write_gguf', 'stored_bytes', 'pack_entry']
 
 # %% ../../nbs/43_gguf.ipynb #43a00004
@@ -26,13 +26,14 @@ import numpy as np
 from ..checkpoint import Weights
 from ..config import VECTORS, CheckpointError, Config
 from ..files import atomic_write, open_regular, short
+from .gguf_text import gguf_vocabulary, vocabulary_settings
 from .huggingface import POSITIONS, blocks, gather, names_of
 from .scaling import RopeFactors
-from .vocabularies import NEVER, AddedToken, SentencePieceTokenizer, filled
+from .vocabularies import FolderTokenizer, filled
 from ..storage.blocks import KINDS, Blocks
 from ..storage.half import Half, to_float32
 from ..text import need, refuse
-from ..tokenizer import BYTES, SPECIAL, Tokenizer, TokenizerError
+from ..tokenizer import Tokenizer, TokenizerError
 
 # %% ../../nbs/43_gguf.ipynb #43a00008
 # number in the file → how `struct` reads one value, how NumPy reads many
@@ -91,7 +92,22 @@ class Reader:
         need(kind == TEXT, "setting", "a list of numbers or texts", kind, CheckpointError)
         left = (len(self.data) - self.at) // 8
         need(n <= left, "setting", f"at most {left} texts", n, CheckpointError)
-        return [self.text() for _ in range(n)]
+        return self.texts(n)
+
+    def texts(self, n: int) -> list[str]:
+        "The next n texts: a vocabulary has some 300,000, so this is one plain loop."
+        data, size, at, length = self.data, len(self.data), self.at, struct.Struct("<Q")
+        found = []
+        for _ in range(n):
+            first = at + 8
+            end = first + length.unpack_from(data, at)[0] if first <= size else first
+            if end > size:
+                self.at = at
+                self.take(end - at)  # says how much is missing
+            found.append(str(data[first:end], "utf-8", "replace"))
+            at = end
+        self.at = at
+        return found
 
 # %% ../../nbs/43_gguf.ipynb #43a0000a
 PLAIN = {0: ("F32", "<f4"), 1: ("F16", "<f2"), 30: ("BF16", "<u2")}
@@ -470,54 +486,28 @@ def read_bytes(path: str | os.PathLike, mmap: bool, error: type[ValueError]):
             raise error(f"{path}: can't be read: {e}") from None
 
 # %% ../../nbs/43_gguf.ipynb #43a00014
-def gguf_vocabulary(s: dict[str, Any]) -> SentencePieceTokenizer:
-    "The vocabulary among a file's settings. Raises `TokenizerError`."
-    model = s.get("tokenizer.ggml.model")
-    need(model == "llama", "tokenizer.ggml.model", "'llama'", short(model), TokenizerError)
-    names = "tokens", "scores", "token_type"
-    values: list[Any] = [s.get(f"tokenizer.ggml.{name}") for name in names]
-    texts, scores, kinds = values
-    listed = isinstance(texts, list) and all(isinstance(t, str) for t in texts)
-    need(listed, "tokenizer.ggml.tokens", "a list of texts", short(texts), TokenizerError)
-    for name, given in zip(names[1:], values[1:]):
-        fits = isinstance(given, np.ndarray) and len(given) == len(texts)
-        found = short(given) if given is None else len(given)
-        need(fits, f"tokenizer.ggml.{name}", f"{len(texts)} numbers", found, TokenizerError)
-    for name, id in ("bos", 1), ("eos", 2):
-        found = s.get(f"tokenizer.ggml.{name}_token_id", id)
-        place = f"tokenizer.ggml.{name}_token_id"
-        need(found == id, place, str(id), short(found), TokenizerError)
-    pieces = [*SPECIAL, *BYTES, *(t.replace("▁", " ").encode() for t in texts[259:])]
-    for id, (text, ours) in enumerate(zip(texts[3:259], BYTES), start=3):
-        need(text == ours.decode(), f"token {id}", repr(ours.decode()), short(text), TokenizerError)
-    known = [
-        float(v) if k == 1 or i < 259 else NEVER for i, (v, k) in enumerate(zip(scores, kinds))
-    ]
-    tok = SentencePieceTokenizer(pieces, known, texts[:3])
-    flags = dict(
-        add_bos_token=s.get("tokenizer.ggml.add_bos_token"),
-        add_eos_token=s.get("tokenizer.ggml.add_eos_token"),
-        add_prefix_space=s.get("tokenizer.ggml.add_space_prefix"),
-    )
-    added = [
-        AddedToken(id, texts[id], dict(normalized=False), kind == 3)
-        for id, kind in enumerate(kinds.tolist())
-        if id > 2 and kind in (3, 4) and texts[id]
-    ]
-    tok.follow(flags, added)
-    tok.stops = frozenset({tok.bos, tok.eos})
-    return tok
+def gguf_header(path: str | os.PathLike, error: type[ValueError] = CheckpointError) -> GgufHeader:
+    "The head of the file at a path. Raises `error`."
+    try:
+        return read_gguf(read_bytes(path, True, error))
+    except CheckpointError as e:
+        told = str(e).removeprefix(f"{path}: ")  # what couldn't be read tells the path
+        raise error(f"{path}: {told}") from None
 
 
 def open_gguf_vocabulary(
     path: str | os.PathLike,
     vocab_size: int | None = None,  # tokens that the model has
-) -> Tokenizer:
+) -> Tokenizer | FolderTokenizer:
     "The vocabulary in a GGUF file. Raises `TokenizerError`."
+    settings = gguf_header(path, TokenizerError).settings
     try:
-        tok = gguf_vocabulary(read_gguf(read_bytes(path, True, TokenizerError)).settings)
-    except (CheckpointError, TokenizerError) as e:
-        raise TokenizerError(f"{path}: {e}") from None
+        tok = gguf_vocabulary(settings, path, vocab_size)
+    except TokenizerError as e:
+        told = str(e).removeprefix(f"{path}: ")  # the package tokenizers tells the path
+        raise TokenizerError(f"{path}: {told}") from None
+    if isinstance(tok, FolderTokenizer):
+        return tok
     most = vocab_size is None or tok.vocab_size <= vocab_size
     need(most, f"{path}: tokens", f"at most {vocab_size}", tok.vocab_size, TokenizerError)
     return filled(tok, vocab_size or 0)
@@ -563,18 +553,12 @@ WRITTEN = ("F32", "F16", *(name for name, kind in KINDS.items() if kind.pack))
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}  # general.file_type
 
 # %% ../../nbs/43_gguf.ipynb #43a00017
-def gguf_settings(c: Config, tokenizer: Any, kind: str, name: str = "") -> dict[str, Any]:
-    """What a file says of a model and its vocabulary. Raises `CheckpointError` for what it can't
-    say.
-    """
+def gguf_settings(c: Config, kind: str, name: str = "") -> dict[str, Any]:
+    "What a file says of a model. Raises `CheckpointError` for what it can't say."
     factors = c.rope_scaling is None or isinstance(c.rope_scaling, RopeFactors)
     words = "none, or factors, as of a GGUF file"
     need(factors, "rope_scaling", words, type(c.rope_scaling).__name__, CheckpointError)
     sizes = {f"llama.{theirs}": getattr(c, ours) for theirs, ours in SIZES.items()}
-    pieces = [p.replace(b" ", "▁".encode()).decode("utf-8", "replace") for p in tokenizer.pieces]
-    pieces[:3] = "<unk>", "<s>", "</s>"
-    kinds = np.ones(len(pieces), np.int32)
-    kinds[:3], kinds[3:259] = (2, 3, 3), 6
     return {
         "general.architecture": "llama",
         "general.name": name or "llama2_nb",
@@ -587,14 +571,6 @@ def gguf_settings(c: Config, tokenizer: Any, kind: str, name: str = "") -> dict[
         "llama.rope.dimension_count": c.head_size,
         "llama.rope.freq_base": float(c.rope_theta),
         "llama.vocab_size": c.vocab_size,
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": pieces,
-        "tokenizer.ggml.scores": np.array(tokenizer.scores, np.float32),
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.bos_token_id": 1,
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.add_bos_token": True,
-        "tokenizer.ggml.add_space_prefix": True,
     }
 
 
@@ -602,18 +578,17 @@ def write_gguf(
     path: str | os.PathLike,
     c: Config,
     w: Weights,
-    tokenizer: Any,  # a `Tokenizer` of Llama 2's kind
+    tokenizer: Any,  # an open vocabulary, or the settings of one
     kind: str = "F32",  # of the matrices: one of `WRITTEN`
     name: str = "",
+    templates: dict[str, str] | None = None,  # name → source, of a chat model
 ) -> None:
-    """Write a model and its vocabulary as one GGUF file, atomically. Raises `CheckpointError` for
-    what the format, or this writer, can't say.
+    """Write a model and its vocabulary as one GGUF file, atomically. Raises `CheckpointError` or
+    `TokenizerError` for what the format, or this writer, can't say.
     """
     need(kind in WRITTEN, "type", " or ".join(WRITTEN), short(kind), CheckpointError)
-    plain = type(tokenizer) is Tokenizer and tokenizer.vocab_size == c.vocab_size
-    words = f"a vocabulary of tokenizer.bin's kind with {c.vocab_size} tokens"
-    need(plain, "tokenizer", words, f"{tokenizer.vocab_size} tokens", CheckpointError)
-    settings = gguf_settings(c, tokenizer, kind, name)
+    text = vocabulary_settings(tokenizer, c.vocab_size, templates)
+    settings = gguf_settings(c, kind, name) | text
     entries, end = [], 0
     for ours, layer, theirs, shape in names_of(NAMES, c):
         stored = "F32" if ours in VECTORS else kind

@@ -25,7 +25,7 @@ from typing import Iterable, Iterator
 from ..config import CheckpointError
 from ..files import missing, open_inside, read_inside, read_json, read_regular, short
 from ..registry import find_vocabulary, open_vocabulary
-from ..text import need
+from ..text import need, refuse
 from llama2_nb.tokenizer import (
     BOS,
     EOS,
@@ -179,6 +179,11 @@ class SentencePieceTokenizer(Tokenizer):
                 TokenizerError,
             )
         self._prefix, self._legacy, self._adds_bos, self._adds_eos = flags.values()
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        "Whether BOS, EOS and a space in front go with a text."
+        return dict(bos=self._adds_bos, eos=self._adds_eos, prefix=self._prefix)
 
     def add(self, added: list["AddedToken"]) -> None:
         "Make tokens stand for themselves wherever they are written."
@@ -588,18 +593,22 @@ class FolderTokenizer:
         vocab_size: int | None = None,
         # the token that begins a text: how it is written, or its id
         bos: str | int | None = None,
-        added: Iterable[AddedToken] = (),
-    ):  # what the folder's other files add
+        added: Iterable[AddedToken] = (),  # what the folder's other files add
+        contents: dict | None = None,  # of the tokenizer.json; None: read them from `path`
+    ):
         try:
             import tokenizers
         except ImportError:
             raise TokenizerError(
                 f"{path}: {missing('tokenizers', 'which reads it', 'hf')}"
             ) from None
-        data = read_regular(path, LIMIT, "a vocabulary", TokenizerError)
+        data = b""
+        if contents is None:
+            data = read_regular(path, LIMIT, "a vocabulary", TokenizerError)
         self._path = path
         with in_rust(path), _quiet():
-            self._tokenizer = tokenizers.Tokenizer.from_str(data.decode())
+            text = data.decode() if contents is None else json.dumps(contents)
+            self._tokenizer = tokenizers.Tokenizer.from_str(text)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             self._add(list(added))
@@ -635,6 +644,7 @@ class FolderTokenizer:
             for id in list(vocabulary.values())[:300]:
                 self._tokenizer.decode([id], skip_special_tokens=False)
         self.bos = bos if isinstance(bos, int) else self.special.get(bos)
+        self.eos: int | None = None  # what ends a text, if a folder or a file names it
         self.stops = frozenset({self.bos} - {None})  # ids before which a text ends
 
     def _add(self, added: list[AddedToken]) -> None:
@@ -715,6 +725,10 @@ class FolderTokenizer:
     def decoder(self) -> "FolderDecoder":
         "To decode one token at a time."
         return FolderDecoder(self)
+
+    def contents(self) -> dict:
+        "What a tokenizer.json says of it, with all that was added."
+        return json.loads(self._tokenizer.to_str())
 
     @cached_property
     def pieces(self) -> list[bytes]:  # by id
@@ -941,6 +955,7 @@ def open_folder(
             tok = FolderTokenizer(path, vocab_size, special.get("bos_token"), added)
             if tok.bos is None and "bos_token" not in settings:
                 tok.bos = begins
+            tok.eos = tok.special.get(special.get("eos_token"))
         else:
             tok = open_sentencepiece(path, vocab_size, settings, added)
             tok.bos = tok.named.get(special.get("bos_token"), BOS if begins is None else begins)
@@ -978,8 +993,10 @@ def as_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     """
     if path.suffix == ".gguf":
         tok = open_vocabulary(path)
-        tok = tok.plain(path) if isinstance(tok, SentencePieceTokenizer) else tok
-        return filled(tok, vocab_size)
+        if isinstance(tok, FolderTokenizer):
+            kind = "a vocabulary of Llama 2's kind, which tokenizer.bin can hold"
+            refuse("tokenizer.ggml.model", kind, "a byte-level one", TokenizerError)
+        return filled(tok.plain(path), vocab_size)
     if not path.is_dir():
         return Tokenizer.open(find_vocabulary(path, vocab_size), vocab_size)
     if (path / "tokenizer.json").exists() and not (path / "tokenizer.model").exists():

@@ -23,8 +23,9 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'lowest_loss', 'after_ten_steps', 'far', 'recipes', 'colours_entropy', 'only_recalled', 'learned_places',
            'most_tokens', 'alike_tiles', 'by_lanes', 'equal_floats', 'compared_floats', 'busy_from', 'stories_from',
            'rounded_halves', 'bytes_of_7b', 'outlier_errors', 'most_sensitive', 'one_tensor', 'gigabytes_of_7b',
-           'relative_error', 'lost_neighbours', 'second_seed', 'tell_again', 'small_run', 'told_again', 'forget_errors',
-           'what_is_left', 'at_work', 'moments', 'is_gguf', 'bytes_of_a_tensor', 'small_safetensors', 'parsed',
+           'relative_error', 'lost_neighbours', 'tokens_per_pass', 'kept_share', 'second_seed', 'tell_again',
+           'small_run', 'told_again', 'forget_errors', 'what_is_left', 'at_work', 'moments', 'is_gguf',
+           'bytes_of_a_tensor', 'digit_words', 'numbers_of_digits', 'silent', 'small_safetensors', 'parsed',
            'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b', 'in_bytes', 'twin_scores',
            'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted', 'rendered', 'marked_and_plain',
            'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'common', 'largest_at_ten', 'gain_of_int8',
@@ -3256,6 +3257,89 @@ exercise(
     tolerance=0,
 )
 
+# %% ../../nbs/83_exercises.ipynb #83e36001
+def tokens_per_pass(a: float, n: int) -> float:
+    "1 + a + … + aⁿ."
+    return sum(a**i for i in range(n + 1))
+
+
+exercise(
+    "36.1",
+    tokens_per_pass,
+    mistake(
+        "without the free token",
+        "The target's own token comes in each pass, too, whether all guesses are right or not.",
+        "range(n + 1)",
+        "range(1, n + 1)",
+    ),
+    mistake(
+        "one guess too few",
+        "All n guesses may be right.",
+        "range(n + 1)",
+        "range(n)",
+    ),
+    mistake(
+        "guesses counted alone",
+        "A guess counts only if all before it were right, so its probability is a power of a.",
+        "sum(a**i for i in range(n + 1))",
+        "(1 + a * n)",
+    ),
+    mistake(
+        "all or nothing",
+        "Also the guesses before the first wrong one are kept.",
+        "sum(a**i for i in range(n + 1))",
+        "(1 + n * a**n)",
+    ),
+    cases=lambda: [
+        (0.5, 2),
+        (0.8, 4),
+        (1.0, 3),
+        (0.0, 5),
+    ],
+    arguments=("a", "n"),
+)
+
+
+def kept_share(p: list[float], q: list[float]) -> float:
+    "The probability that a guess is kept."
+    return float(sum(min(a, b) for a, b in zip(p, q)))
+
+
+exercise(
+    "36.2",
+    kept_share,
+    mistake(
+        "the larger one",
+        "A guess is kept as often as both the target and the draft allow: the smaller of the two.",
+        "min(a, b)",
+        "max(a, b)",
+    ),
+    mistake(
+        "the product",
+        "The product is the probability that two independent draws agree. The rule keeps more.",
+        "min(a, b)",
+        "a * b",
+    ),
+    mistake(
+        "the quotient alone",
+        "The draft proposes each token with its own probability q, which has to be multiplied in.",
+        "min(a, b)",
+        "(min(1, a / b) if b else 0)",
+    ),
+    mistake(
+        "what is thrown away",
+        "That is the share of guesses which are thrown away. The kept ones are the rest.",
+        "sum(min(a, b) for a, b in zip(p, q))",
+        "(1 - sum(min(a, b) for a, b in zip(p, q)))",
+    ),
+    cases=lambda: [
+        ([0.7, 0.3], [0.4, 0.6]),
+        ([0.2, 0.3, 0.5], [0.5, 0.5, 0.0]),
+        ([1.0, 0.0], [0.25, 0.75]),
+    ],
+    arguments=("p", "q"),
+)
+
 # %% ../../nbs/83_exercises.ipynb #83e0002a
 def second_seed() -> int:
     "The smallest seed of a second run of 10,000 stories that shares none with the first."
@@ -3517,6 +3601,71 @@ exercise(
         "144",
     ),
     tolerance=0,
+)
+
+# %% ../../nbs/83_exercises.ipynb #83a43te0
+def digit_words(n: int, most: int) -> int:
+    "Into how many words a number of n digits is cut, if a word has at most `most` of them."
+    return -(-n // most)
+
+
+def numbers_of_digits() -> list[tuple]:
+    "Cases: how many digits, how many in a word."
+    return [(5, 3), (6, 3), (1, 3), (5, 1), (0, 3), (12, 5)]
+
+
+exercise(
+    "43.3",
+    digit_words,
+    mistake(
+        "the rest is lost",
+        "The last digits make a word of their own, though a shorter one.",
+        "-(-n // most)",
+        "n // most",
+    ),
+    mistake(
+        "one too many",
+        "A number that is cut without a rest has no empty word at its end.",
+        "-(-n // most)",
+        "n // most + 1",
+    ),
+    mistake(
+        "one word",
+        "A word has no more digits than the rule allows.",
+        "-(-n // most)",
+        "min(n, 1)",
+    ),
+    cases=numbers_of_digits,
+)
+
+
+def silent(kinds: list[int]) -> list[int]:
+    "The ids of the tokens whose type says that they write nothing."
+    return [id for id, kind in enumerate(kinds) if kind in (2, 3)]
+
+
+exercise(
+    "43.4",
+    silent,
+    mistake(
+        "the unknown token",
+        "The unknown token (2) writes nothing either.",
+        "in (2, 3)",
+        "== 3",
+    ),
+    mistake(
+        "the maker's tokens",
+        "A token that the model's maker defined (4) writes itself.",
+        "in (2, 3)",
+        "in (2, 3, 4)",
+    ),
+    mistake(
+        "types instead of ids",
+        "Those are the types; asked for are the ids, the places in the list.",
+        "[id for",
+        "[kind for",
+    ),
+    cases=lambda: [([2, 3, 3, 6, 1, 4, 5],), ([1, 1],), ([],), ([4, 3, 1, 2],)],
 )
 
 # %% ../../nbs/83_exercises.ipynb #83e0002c
