@@ -340,7 +340,8 @@ def part_names(path: str | os.PathLike, count: int) -> list[str]:
     form = f"NAME-00001-of-{count:05}.gguf, since it is one of {count} parts"
     right = found is not None and int(found[2]) == count
     need(right, "file's name", form, short(os.path.basename(path)), CheckpointError)
-    return [f"{found[1]}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1)]
+    begin = str(path).removesuffix(".gguf")[: -len("-00001-of-00003")]
+    return [f"{begin}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1)]
 
 
 def join_parts(path: str | os.PathLike, h: GgufHeader, mmap: bool = True) -> GgufHeader:
