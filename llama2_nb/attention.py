@@ -33,6 +33,7 @@ def attention(
     k: np.ndarray,
     v: np.ndarray,  # ([B,] n_kv_heads, S, head_size) values
     positions: np.ndarray,  # ([B,] T) of the queries
+    window: int = 0,  # positions that a query sees; 0: all before it
 ) -> tuple[np.ndarray, np.ndarray]:  # as q, and the weights ([B,] n_heads, T, S)
     """Causal grouped-query attention: query head h reads key/value head
     h // (n_heads / n_kv_heads), up to the query's own position.
@@ -48,6 +49,10 @@ def attention(
         future = np.arange(S) > positions[..., None]  # ([B,] T, S)
         by_head = scores.reshape(*B, n_heads, T, S)
         np.copyto(by_head, -np.inf, where=future[..., None, :, :])
+    if window:
+        past = np.arange(S) <= positions[..., None] - window
+        hidden = np.where(past, -np.inf, 0).astype(np.float32)
+        scores.reshape(*B, n_heads, T, S)[...] += hidden[..., None, :, :]
     weights = softmax(scores)
     out = (weights @ v).reshape(*B, n_heads, T, head_size)
     return out.swapaxes(-3, -2), weights.reshape(*B, n_heads, T, S)
@@ -120,7 +125,10 @@ def attend(
     positions = cache.positions(len(q))
     B = keys.shape[:-3]  # () of one sequence, (B,) of B
     by_sequence = q.reshape(*B, -1, *q.shape[1:])
-    heads, weights = attention(by_sequence, keys, values, positions.reshape(*B, -1))
+    positions = positions.reshape(*B, -1)
+    # of later models (44_families); every Llama attends to all of it
+    rest = (cache.config.window,) if cache.config.window else ()
+    heads, weights = attention(by_sequence, keys, values, positions, *rest)
     return heads.reshape(q.shape), weights
 
 # %% ../nbs/05_attention.ipynb #05c0004c

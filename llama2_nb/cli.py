@@ -302,7 +302,10 @@ def _expect(model: Optional[str], positions: Optional[int], quiet: bool = False)
     path = find_model(model)
     if not path.name.endswith(".gguf") and _size_of(path) < BIG:
         return
-    with warnings.catch_warnings(action="ignore"), open_model(path, positions) as opened:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when it is loaded
+        opened = open_model(path, positions)
+    with opened:
         size, c = getattr(opened, "nbytes", 0) or _size_of(path), opened.config
         what = getattr(opened, "summary", "") or getattr(opened, "dtype", "")
     if size < BIG:

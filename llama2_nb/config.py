@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import llama2_nb
 
 from .files import short
-from .limits import check_memory, check_numbers, plain_number
+from .limits import check_memory, check_numbers, is_int32, plain_number
 from .text import need
 
 if TYPE_CHECKING:
@@ -102,11 +102,16 @@ class Tensors:
     w3: Any = shape("n_layers", "hidden_dim", "dim")
     rms_final_weight: Any = shape("dim")
     wcls: Any = shape("vocab_size", "dim", optional=True)
+    bq: Any = shape("n_layers", "q_dim", optional=True)
+    bk: Any = shape("n_layers", "kv_dim", optional=True)
+    bv: Any = shape("n_layers", "kv_dim", optional=True)
+    q_norm: Any = shape("n_layers", "head_size", optional=True)
+    k_norm: Any = shape("n_layers", "head_size", optional=True)
 
 # %% ../nbs/01_config.ipynb #01a0001g
 TENSORS = {f.name: f.metadata["sizes"] for f in fields(Tensors)}  # name → its sizes
 OPTIONAL = [f.name for f in fields(Tensors) if f.default is None]
-# one size, and perhaps n_layers before it: the weights of the norms
+# one size, and perhaps n_layers before it: the weights of the norms, and biases
 VECTORS = [n for n, sizes in TENSORS.items() if len(sizes) == 1 + ("n_layers" in sizes)]
 
 # %% ../nbs/01_config.ipynb #01a0001f
@@ -170,9 +175,12 @@ class Config(Widths):
     norm_eps: float = 1e-5  # added inside the square root of RMSNorm
     # None: every pair rotates as fast as `rope_theta` says
     rope_scaling: "RopeScaling | RopeFactors | None" = None
+    # of later models, see 44_families; in every Llama 0
+    window: int = 0  # how many positions a query sees; 0: all before it
+    nope_every: int = 0  # 4: layers 3, 7, 11, … leave RoPE out
 
     def __post_init__(self):
-        for name in HeaderFields._fields:
+        for name in (*HeaderFields._fields, "window", "nope_every"):
             object.__setattr__(self, name, plain_number(getattr(self, name), int))
         for name in "rope_theta", "norm_eps":
             object.__setattr__(self, name, plain_number(getattr(self, name), float))
@@ -191,6 +199,9 @@ def check_config(c: Config) -> None:
     possible = c.rope_scaling is None or c.rope_scaling.possible()
     expected = "factor from 1 up, 0 < low < high, original from 0 up"
     need_field(c, possible, "rope_scaling", expected)
+    for name in "window", "nope_every":
+        possible = getattr(c, name) == 0 or is_int32(getattr(c, name))
+        need_field(c, possible, name, "a whole number from 0 up")
     check_memory(4 * count_parameters(c), kv_cache_bytes(c), c.seq_len, CheckpointError)
 
 # %% ../nbs/01_config.ipynb #01a0002f

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint, Weights
 from .config import Config, count_parameters
 from .ops import embed, linear, rmsnorm, swiglu
 from .registry import choose_backend, find_backend
-from .rope import model_frequencies, rope_cos_sin, rotate
+from .rope import model_frequencies, rope_cos_sin, rotate, rotates
 from .text import need
 
 # %% ../nbs/07_transformer.ipynb #07c0000a
@@ -43,7 +43,8 @@ def self_attention(
     keep(trace, "q", q)
     keep(trace, "k", k)
     keep(trace, "v", v)
-    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    if rotates(c, layer):
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     heads, weights = attend(q, k, v, cache, layer)
     out = linear(merge_heads(heads), w.wo[layer])
     keep(trace, "q_turned", q)

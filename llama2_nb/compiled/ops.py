@@ -8,8 +8,8 @@ __all__ = ['ACTIVATIONS', 'FIELDS', 'STREAM', 'WIDE', 'NORMED', 'ANGLES', 'OTHER
            'score_two', 'Activations', 'ActivationsModel', 'activations', 'new_workers', 'worker_at', 'my_slice',
            'my_heads', 'meet', 'new_value', 'new_like', 'wait_for', 'data', 'begin_pass', 'integers', 'CompiledCache',
            'exp32', 'ordered', 'softmax_row', 'rmsnorm_row', 'weighted_columns', 'weighted_sum', 'primitive', 'embed',
-           'linear', 'rmsnorm', 'my_columns', 'swiglu', 'add_values', 'add_vector', 'rope_cos_sin', 'rotate',
-           'attend_together', 'prefetch_head', 'append', 'attend']
+           'linear', 'linear_heads', 'rmsnorm', 'my_columns', 'swiglu', 'add_values', 'add_vector', 'rope_cos_sin',
+           'rotate', 'attend_together', 'prefetch_head', 'append', 'attend']
 
 # %% ../../nbs/31_compiled.ipynb #31c00003
 import inspect
@@ -47,6 +47,7 @@ from llama2_nb.compiled.products import (
     prefetch,
     read_row,
     shape_of,
+    storage_of,
     tile,
 )
 from .threads import barrier
@@ -399,7 +400,6 @@ def embed(tokens, table):
     return x
 
 
-@primitive(ops.linear, 1)
 def linear(x, w):
     "Each thread some columns, as many rows of w."
     wait_for(x, ALL)
@@ -407,6 +407,22 @@ def linear(x, w):
     start, stop = my_slice(worker, out.columns)
     multiply(data(out), w, data(x), start, stop, worker.room)
     return out
+
+
+def linear_heads(x, w):
+    "Each thread its heads, since what follows the product needs them whole."
+    wait_for(x, ALL)
+    out, worker = new_like(x, shape_of(w)[0], HEADS), worker_at(x.worker)
+    start, stop = my_heads(worker, out.columns)
+    multiply(data(out), w, data(x), start, stop, worker.room)
+    return out
+
+
+@overload(ops.linear, strict=False, jit_options=OPTIONS)
+def _linear(x, w):
+    if x != ACTIVATIONS:
+        return None
+    return linear_heads if storage_of(w).heads else linear
 
 
 @primitive(ops.rmsnorm, 1)
@@ -520,11 +536,13 @@ primitive(attention.merge_heads, 1)(lambda x: x)
 
 
 @jit
-def attend_together(q, out, first, n, g, keys, values, pos, worker):
+def attend_together(q, out, first, n, g, keys, values, pos, window, worker):
     """The queries of n tokens of one sequence, from row `first`, that share key/value head g:
-    scores, weights, and weighted sums; keys, values: (seq_len, head_size).
+    scores, weights, and weighted sums; keys, values: (seq_len, head_size). window: how many
+    positions a query sees, 0 for all.
     """
     head_size, last = keys.shape[1], pos[first + n - 1]
+    begin = max(0, pos[first] - window + 1) // 4 * 4 if window else 0
     m = q.shape[1] // (worker.groups * head_size)  # query heads for one key/value head
     queries = carray(pointer(worker.queries), (worker.most, head_size), np.float32)
     scores = carray(pointer(worker.scores), (worker.most, keys.shape[0]), np.float32)
@@ -533,7 +551,7 @@ def attend_together(q, out, first, n, g, keys, values, pos, worker):
         row, column = first + j // m, (g * m + j % m) * head_size
         for i in range(head_size):
             queries[j, i] = q[row, column + i] / scale
-    for t in range(0, last + 1, 4):
+    for t in range(begin, last + 1, 4):
         if n * m == 1:
             score_one(scores, keys, queries, t, 1, last, 0, 0)
         else:
@@ -541,9 +559,10 @@ def attend_together(q, out, first, n, g, keys, values, pos, worker):
                 score_two(scores, keys, queries, t, 1, last, j, n * m - 1)
     for j in range(n * m):
         row, column = first + j // m, (g * m + j % m) * head_size
-        weights = scores[j, : pos[row] + 1]  # of the keys of this position and those before
+        start, stop = max(0, pos[row] - window + 1) if window else 0, pos[row] + 1
+        weights = scores[j, start:stop]  # of the keys of this position and those before
         softmax_row(weights)
-        weighted_sum(out[row, column : column + head_size], weights, values[: len(weights)])
+        weighted_sum(out[row, column : column + head_size], weights, values[start:stop])
 
 
 @jit
@@ -587,11 +606,13 @@ def attend(q, k, v, cache, layer):
             if r + n == q.rows and g + 1 < last:
                 prefetch_head(cache, layer, g + 1, np.int64(0))
             k_head, v_head = cache.k[b, layer, g], cache.v[b, layer, g]
-            attend_together(queries, out, r, n, g, k_head, v_head, cache.pos, worker)
+            window = cache.config.window
+            attend_together(queries, out, r, n, g, k_head, v_head, cache.pos, window, worker)
             r += n
     return heads, None
 
 # %% ../../nbs/31_compiled.ipynb #31c00014
+register_jitable(**OPTIONS)(rope.rotates)
 # all functions of the block's module but `keep`, whose place is taken above; those that compiled
 # code doesn't call are never compiled
 for name, f in inspect.getmembers(transformer, inspect.isfunction):

@@ -236,6 +236,7 @@ class Storage(NamedTuple):
     multiply: Callable  # as `multiply`
     read_row: Callable  # as `read_row`
     layer: Callable | None = None  # (w, layer) → the matrix of a layer; arrays have it
+    heads: bool = False  # `multiply` needs whole heads
 
 
 @register_jitable(**OPTIONS)

@@ -25,13 +25,13 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'rounded_halves', 'bytes_of_7b', 'outlier_errors', 'most_sensitive', 'one_tensor', 'gigabytes_of_7b',
            'relative_error', 'lost_neighbours', 'tokens_per_pass', 'kept_share', 'second_seed', 'tell_again',
            'small_run', 'told_again', 'forget_errors', 'what_is_left', 'at_work', 'moments', 'is_gguf',
-           'bytes_of_a_tensor', 'digit_words', 'numbers_of_digits', 'silent', 'small_safetensors', 'parsed',
-           'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b', 'in_bytes', 'twin_scores',
-           'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted', 'rendered', 'marked_and_plain',
-           'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'common', 'largest_at_ten', 'gain_of_int8',
-           'git_name', 'said_of_a_changed_byte', 'beginning', 'counted_ids', 'three_tellings', 'tellings', 'one_step',
-           'refused_option', 'examined', 'softmax_with_minimum', 'linear_by_rows', 'taught_mistake', 'squared_swiglu',
-           'taught']
+           'bytes_of_a_tensor', 'scored', 'reach', 'biases', 'digit_words', 'numbers_of_digits', 'silent',
+           'small_safetensors', 'parsed', 'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b',
+           'in_bytes', 'twin_scores', 'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted',
+           'rendered', 'marked_and_plain', 'epsilon', 'processed', 'only_after', 'perplexity', 'cut', 'common',
+           'largest_at_ten', 'gain_of_int8', 'git_name', 'said_of_a_changed_byte', 'beginning', 'counted_ids',
+           'three_tellings', 'tellings', 'one_step', 'refused_option', 'examined', 'softmax_with_minimum',
+           'linear_by_rows', 'taught_mistake', 'squared_swiglu', 'taught']
 
 # %% ../../nbs/83_exercises.ipynb #83e00004
 import hashlib
@@ -3600,6 +3600,111 @@ exercise(
         "210",
         "144",
     ),
+    tolerance=0,
+)
+
+# %% ../../nbs/83_exercises.ipynb #83x44f01
+def scored(n: int, window: int) -> int:
+    "How many pairs of a query and a key have a score; a window of 0 is none."
+    return sum(min(t + 1, window or n) for t in range(n))
+
+
+exercise(
+    "44.1",
+    scored,
+    mistake(
+        "a square",
+        "No query attends to what comes after it.",
+        "min(t + 1, window or n)",
+        "min(n, window or n)",
+    ),
+    mistake(
+        "not itself",
+        "A query attends to its own position, too.",
+        "min(t + 1,",
+        "min(t,",
+    ),
+    mistake(
+        "window one too long",
+        "The window includes the query's own position.",
+        "window or n",
+        "window + 1 if window else n",
+    ),
+    mistake(
+        "no window sees nothing",
+        "A window of 0 stands for none: then a query sees all positions before it.",
+        "window or n",
+        "window",
+    ),
+    cases=lambda: [(6, 3), (6, 0), (1, 4), (10, 1), (5, 8)],
+    tolerance=0,
+)
+
+
+def reach(layers: int, window: int) -> int:
+    "How many positions back a token can reach through all layers."
+    return layers * (window - 1)
+
+
+exercise(
+    "44.2",
+    reach,
+    mistake(
+        "window not less one",
+        "The window includes the query's own position, so a layer reaches one less.",
+        "(window - 1)",
+        "window",
+    ),
+    mistake(
+        "one layer",
+        "Each layer carries a token's traces further.",
+        "layers * (window - 1)",
+        "window - 1",
+    ),
+    mistake(
+        "last layer left out",
+        "Every layer counts, the last one, too.",
+        "layers * (window - 1)",
+        "(layers - 1) * (window - 1)",
+    ),
+    cases=lambda: [(5, 4), (1, 4), (32, 4096), (3, 1)],
+    tolerance=0,
+)
+
+
+def biases(layers: int, dim: int, heads: int, kv_heads: int) -> int:
+    "How many parameters the biases of queries, keys and values are."
+    return layers * (dim + 2 * kv_heads * (dim // heads))
+
+
+exercise(
+    "44.3",
+    biases,
+    mistake(
+        "keys as wide as queries",
+        "There may be fewer key/value heads than query heads.",
+        "2 * kv_heads * (dim // heads)",
+        "2 * dim",
+    ),
+    mistake(
+        "values forgotten",
+        "Keys and values both have biases.",
+        "2 * kv_heads",
+        "kv_heads",
+    ),
+    mistake(
+        "one layer",
+        "Each layer has biases of its own.",
+        "layers * (",
+        "(",
+    ),
+    mistake(
+        "heads in place of their width",
+        "A bias has a number for each number of a key, not for each head.",
+        "kv_heads * (dim // heads)",
+        "kv_heads",
+    ),
+    cases=lambda: [(24, 896, 14, 2), (1, 8, 4, 4), (3, 12, 6, 2)],
     tolerance=0,
 )
 

@@ -2183,7 +2183,7 @@ stage(
         needs=(
             "from llama2_nb.attention import attend, merge_heads, split_heads",
             "from llama2_nb.ops import linear, rmsnorm",
-            "from llama2_nb.rope import rotate",
+            "from llama2_nb.rope import rotate, rotates",
             "from llama2_nb.transformer import keep",
         ),
     ),

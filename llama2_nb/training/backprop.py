@@ -309,7 +309,9 @@ def loss_and_grads(
     doesn't fit the model.
     """
     absent = "none, since the way back goes through none"
-    need(not config.optional_tensors, "optional_tensors", absent, config.optional_tensors)
+    for name in "optional_tensors", "window", "nope_every":
+        value = getattr(config, name)
+        need(not value, name, absent, value)
     tokens, targets = check_batch(tokens, targets, config)
     w, values = as_weights(w, config), {}
     logits = forward_rows(w, config, tokens, values)
