@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'ModelOption', 'TokenizerOption', 'TemperatureOption', 'TopPOption', 'SeedOption', 'ProcessorsOption',
            'BackendOption', 'ThreadsOption', 'PositionsOption', 'ModelArgument', 'SourceArgument', 'GroupSizeOption',
-           'LIMIT', 'LONGEST', 'HOT', 'HISTORY', 'SIZES', 'practice_app', 'FolderOption', 'ScriptsOption',
+           'LIMIT', 'LONGEST', 'HOT', 'BIG', 'HISTORY', 'SIZES', 'practice_app', 'FolderOption', 'ScriptsOption',
            'TaskArgument', 'INTERNAL', 'generate', 'complete', 'perplexity', 'chat', 'inspect', 'tokenize', 'bench',
            'quantize', 'train', 'convert', 'download', 'practice_new', 'practice_status', 'practice_check',
            'practice_watch', 'practice_hint', 'practice_solution', 'practice_story', 'main']
@@ -41,6 +41,7 @@ from llama2_nb.config import (
     tensor_shapes,
 )
 from .core import Llama, decode_stream
+from .limits import as_size, available_memory, check_available
 from llama2_nb.formats.llama2c import (
     check_target,
     count_nonfinite,
@@ -272,6 +273,54 @@ def _speed(times: list[float], n_prompt: int) -> str:
     seconds = time.perf_counter() - times[n_prompt]
     return f"achieved tok/s: {made / seconds:.1f} ({len(times)} tokens)"
 
+# %% ../nbs/47_cli.ipynb #47b00002
+BIG = 500_000_000  # bytes of weights, from which on it is said what to expect
+
+
+def _read_speed() -> float:  # bytes a second
+    "How fast one thread reads memory, measured in some 50 ms."
+    import numpy as np
+
+    numbers, best = np.ones(2**23, np.float32), float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        numbers.sum()
+        best = min(best, time.perf_counter() - start)
+    return numbers.nbytes / best
+
+
+def _size_of(path: Path) -> int:
+    "Bytes of a model's files; 0 if there are none."
+    with suppress(OSError):
+        files = path.glob("*.safetensors") if path.is_dir() else [path]
+        return sum(os.stat(file).st_size for file in files)
+    return 0
+
+
+def _expect(model: Optional[str], positions: Optional[int], quiet: bool = False) -> None:
+    "Say what a big model will need. Raises `CheckpointError` if it can't fit."
+    path = find_model(model)
+    if not path.name.endswith(".gguf") and _size_of(path) < BIG:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when it is loaded
+        opened = open_model(path, positions)
+    with opened:
+        size, c = getattr(opened, "nbytes", 0) or _size_of(path), opened.config
+        what = getattr(opened, "summary", "") or getattr(opened, "dtype", "")
+    if size < BIG:
+        return
+    cache = kv_cache_bytes(c)
+    check_available(size, cache, available_memory(), CheckpointError)
+    if quiet:
+        return
+    most = _read_speed() / size
+    _say(
+        f"{count_parameters(c) / 1e9:.1f}B weights, {as_size(size)}{what and f' ({what})'};"
+        f" cache for {c.seq_len} positions {as_size(cache)}; about {most / 2:.2g} to {most:.2g}"
+        " tokens/s for each thread at this machine's memory speed"
+    )
+
 # %% ../nbs/47_cli.ipynb #3d17e39b
 @app.command(epilog='For example: llama2-nb generate "The little fox" -t 0.8 -s 42')
 def generate(
@@ -395,6 +444,7 @@ def generate(
         )
         return
     sampler = Sampler(SamplingParams(**choice, processors=processors or ()))
+    _expect(model, positions)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
     if many:
         _generate_many(llama, texts, progress, steps, sampler)
@@ -560,6 +610,7 @@ def complete(
     backend = _backend(backend, threads)
     # 0 as in llama2.c: from the time
     sampler = Sampler(SamplingParams(temperature, top_p, seed or None, processors or ()))
+    _expect(model, positions, quiet=as_json)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
     drafter = draft
     if draft not in (None, "lookup"):
@@ -625,6 +676,7 @@ def perplexity(
     from llama2_nb.scale import read_text  # chapter 37
 
     text = read_text(file, 2**30)
+    _expect(model, positions, quiet=as_json)
     llama = Llama.load(
         model,
         tokenizer,
@@ -697,6 +749,7 @@ def chat(
     if first.get("role") == "system":
         system = first["content"]  # /reset keeps it
     backend = _backend(backend, threads)
+    _expect(model, positions)
     llama = Llama.load(model, tokenizer, backend=backend, threads=threads, positions=positions)
     vocab_size = llama.model.config.vocab_size
     beyond = next((i for i in ids or () if i >= vocab_size), None)
@@ -918,7 +971,8 @@ def inspect(
         header = None if summary else getattr(ckpt, "header", None)  # a folder has none
         if header or summary:
             what = summary or f"version {header.version}"
-            print(f"{_line(str(path))}: {what}, {os.stat(path).st_size:,} bytes")
+            size = getattr(ckpt, "nbytes", 0) or os.stat(path).st_size  # of a model in parts: all
+            print(f"{_line(str(path))}: {what}, {size:,} bytes")
         else:
             size = sum(os.stat(p).st_size for p in path.glob("*.safetensors"))
             print(f"{_line(str(path))}: a Hugging Face folder, {ckpt.dtype}, {size:,} bytes")
@@ -1032,6 +1086,8 @@ def bench(
     _need(shape is None or (model is None and shape in SHAPES), known, found)
     backend = _backend(backend, threads)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if shape is None:
+            _expect(model, None, quiet=as_json)
         figures = measure(
             find_model(model) if shape is None else _random_model(folder, shape, int8),
             backend=backend,

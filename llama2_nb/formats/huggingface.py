@@ -31,6 +31,7 @@ from llama2_nb.files import (
     SAFETENSORS,
     atomic_folder,
     atomic_write,
+    check_folder,
     open_regular,
     other_format,
     read_json,
@@ -849,6 +850,7 @@ class Folder(AbstractContextManager):
         with SIGBUS; `mmap=False` is the way out.
         """
         folder = Path(path)
+        check_folder(folder, CheckpointError)
         kinds = (text for name, text in FOLDERS.items() if (folder / name).exists())
         if kind := next(kinds, "a directory without config.json"):
             refuse(f"{path}", "a file", kind, CheckpointError)
