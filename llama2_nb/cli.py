@@ -27,6 +27,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Iterator, Optional
 
+import numpy as np
 import typer
 
 from . import __version__
@@ -54,6 +55,7 @@ from llama2_nb.registry import (
     find_model,
     find_vocabulary,
     open_model,
+    open_source,
     open_vocabulary,
 )
 from .sampling import Sampler, SamplingParams
@@ -1135,13 +1137,29 @@ def _print_figures(figures: dict) -> None:
 @app.command(epilog="For example: llama2-nb quantize stories15M.bin stories15M_q80.bin")
 def quantize(
     model: SourceArgument,
-    target: Annotated[str, typer.Argument(metavar="OUT", help="File to write (int8, version 2).")],
-    group_size: GroupSizeOption = 64,
+    target: Annotated[str, typer.Argument(metavar="OUT", help="File to write.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            help="q80: int8, a llama2.c file (version 2); q8_0, q4_0: blocks of eight or four bits,"
+            " a GGUF file (OUT ends with .gguf).",
+        ),
+    ] = "q80",
+    group_size: GroupSizeOption = None,
 ) -> None:
-    "Write a checkpoint with weights of one byte, and say how far off they are."
+    "Write a model with weights of eight or four bits, and say how far off they are."
     from tqdm import tqdm
 
-    path = find_model(model)
+    _need(kind in ("q80", "q8_0", "q4_0"), "--type q80, q8_0 or q4_0", kind)
+    gguf = Path(target).suffix.lower() == ".gguf"
+    words = "an OUT that ends with .gguf" if kind != "q80" else "--type q8_0 or q4_0 for .gguf"
+    _need(gguf == (kind != "q80"), words, target if kind != "q80" else kind)
+    _need(kind == "q80" or group_size is None, "--group-size with --type q80 only", kind)
+    path, group_size = find_model(model), group_size or 64
+    if gguf:
+        _quantize_blocks(path, target, kind)
+        return
     check_target(path, target)
     with open_floats(path) as source:
         c = source.config
@@ -1173,6 +1191,36 @@ def quantize(
     print(f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12} {'in scales':>11}")
     for e in errors:
         print(f"  {e.name:22} {e.largest:9.6f} {e.rms:9.6f} {e.relative:12.2%} {e.in_scales:11.4f}")
+
+
+def _quantize_blocks(path: Path, target: str, kind: str) -> None:
+    "A GGUF file in blocks, and the errors of each tensor."
+    from llama2_nb.formats.convert import convert as write
+    from llama2_nb.formats.gguf import GgufFile
+    from llama2_nb.formats.huggingface import blocks
+
+    write(path, target, dtype=kind)
+    after = os.stat(target).st_size
+    with open_source(path) as source, GgufFile.open(target, source.config.seq_len) as written:
+        c, weights = source.config, 0
+        lines = [f"  {'errors':22} {'largest':>9} {'rms':>9} {'of weights':>12}"]
+        for name, shape in tensor_shapes(c).items():
+            weights += prod(shape)
+            if name in VECTORS:
+                continue
+            largest = square = whole = 0.0
+            pairs = zip(*(blocks(each.weights, name, None, c) for each in (source, written)))
+            for right, found in pairs:
+                off = found.astype(np.float64) - right
+                largest = max(largest, float(np.abs(off).max()))
+                square += float((off**2).sum())
+                whole += float((right.astype(np.float64) ** 2).sum())
+            rms = (square / prod(shape)) ** 0.5
+            relative = (square / whole) ** 0.5 if whole else 0.0
+            lines.append(f"  {name:22} {largest:9.6f} {rms:9.6f} {relative:12.2%}")
+    bits = f"{8 * after / weights:.2f} bits a weight, vocabulary included"
+    print(f"{_line(target)}: {kind}, {after:,} bytes ({bits})")
+    print("\n".join(lines))
 
 # %% ../nbs/47_cli.ipynb #c9trn002
 def _number(kind: type, text: str, *names: str):
