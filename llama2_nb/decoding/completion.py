@@ -128,18 +128,20 @@ class Completion:
         return f"<div style='white-space:pre-wrap'>{''.join(map(shaded, self._spans()))}</div>"
 
     def _spans(self) -> list[TokenLogprob]:
-        plain = [TokenLogprob(-1, self.text, None)]
+        plain = [TokenLogprob(-1, self.text, None)]  # without colours
         return plain if self.logprobs is None else self.logprobs
 
 
 def shaded(t: TokenLogprob) -> str:
     "A token as HTML: the larger its surprisal, the darker; its alternatives when one points at it."
     if t.logprob is None:
-        return f"<span>{escape(t.text)}</span>"
+        return f"<span style='color:#222;background:#fff'>{escape(t.text)}</span>"
     others = "\n".join(f"{text!r} {np.exp(p):.1%}" for _, text, p in t.top)
     title = escape(f"{t.text!r} {np.exp(t.logprob):.1%}\n{others}".strip(), quote=True)
     share = min(1.0, -t.logprob / 6)  # of the scale from 0 to 6 nats
-    style = f"background:rgba(238,119,51,{0.75 * share:.2f})"
+    # from white to orange, with dark letters on it on any page
+    r, g, b = (round(255 - 0.75 * share * (255 - full)) for full in (238, 119, 51))
+    style = f"color:#222;background:rgb({r},{g},{b})"
     return f"<span style='{style}' title='{title}'>{escape(t.text)}</span>"
 
 # %% ../../nbs/45_interface.ipynb #45e00014

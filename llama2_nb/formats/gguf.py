@@ -664,7 +664,7 @@ def write_gguf(
     for ours, layer, theirs, shape in names_of(NAMES, c):
         stored = "F32" if ours in VECTORS else kind
         entries.append((ours, layer, theirs, shape, stored, end))
-        end += -(-stored_bytes(stored, shape) // 32) * 32
+        end += -(-stored_bytes(stored, shape, theirs) // 32) * 32
     factors = getattr(c.rope_scaling, "factors", None)
     head = [b"GGUF", struct.pack("<IQQ", 3, len(entries) + (factors is not None), len(settings))]
     for key, value in settings.items():
@@ -686,11 +686,12 @@ def write_gguf(
             f.write(np.array(factors, "<f4").tobytes())
 
 
-def stored_bytes(kind: str, shape: tuple[int, ...]) -> int:
+def stored_bytes(kind: str, shape: tuple[int, ...], name: str = "tensor") -> int:
     "Bytes of a tensor. Raises `CheckpointError` if its rows aren't whole blocks."
     if kind in KINDS:
         n = KINDS[kind].weights
-        need(shape[-1] % n == 0, "type", f"rows of whole blocks of {n}", shape[-1], CheckpointError)
+        words = f"rows of whole blocks of {n} for {kind} (F16, or q80 in a .bin file, needs none)"
+        need(shape[-1] % n == 0, name, words, shape[-1], CheckpointError)
         return prod(shape) // n * KINDS[kind].bytes
     return prod(shape) * (2 if kind == "F16" else 4)
 

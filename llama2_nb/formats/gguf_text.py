@@ -85,7 +85,7 @@ def rule_steps(rule: Rule) -> dict[str, Any]:
     return dict(type="Sequence", pretokenizers=[*steps, dict(type="ByteLevel", **letters)])
 
 # %% ../../nbs/43_gguf_text.ipynb #43s00002
-MOST_TOKENS = 2**20  # tokens, and half as many merges: four times the largest vocabulary we know
+MOST_TOKENS = 2**20  # tokens, and twice as many merges: four times the largest vocabulary we know
 ENDS = "eos", "eot", "eom"  # settings that name a token before which a text or a turn ends
 
 

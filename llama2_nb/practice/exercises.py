@@ -23,8 +23,8 @@ __all__ = ['EXERCISES', 'SENTENCE', 'LESSON', 'UMBRELLA', 'TALK', 'SHAPES', 'no_
            'lowest_loss', 'after_ten_steps', 'far', 'recipes', 'colours_entropy', 'only_recalled', 'learned_places',
            'most_tokens', 'alike_tiles', 'by_lanes', 'equal_floats', 'compared_floats', 'busy_from', 'stories_from',
            'rounded_halves', 'bytes_of_7b', 'outlier_errors', 'most_sensitive', 'one_tensor', 'gigabytes_of_7b',
-           'relative_error', 'lost_neighbours', 'tokens_per_pass', 'kept_share', 'second_seed', 'tell_again',
-           'small_run', 'told_again', 'forget_errors', 'what_is_left', 'at_work', 'moments', 'is_gguf',
+           'relative_error', 'lost_neighbours', 'most_weights', 'tokens_per_pass', 'kept_share', 'second_seed',
+           'tell_again', 'small_run', 'told_again', 'forget_errors', 'what_is_left', 'at_work', 'moments', 'is_gguf',
            'bytes_of_a_tensor', 'scored', 'reach', 'biases', 'digit_words', 'numbers_of_digits', 'silent',
            'small_safetensors', 'parsed', 'worst_bfloat16', 'nearest_power', 'rows_of_halves', 'llama_31_8b',
            'in_bytes', 'twin_scores', 'said_of_merges', 'framed_talk', 'added_characters', 'by_name', 'shouted',
@@ -3254,6 +3254,42 @@ exercise(
     ),
     mistake("all 32", "The large weight itself is kept.", ".sum())", ".sum() + 1)"),
     mistake("those that are left", "The weights that became 0 were asked for.", "== 0", "!= 0"),
+    tolerance=0,
+)
+
+
+def most_weights() -> int:
+    "Different weights that a row of 4,096 can have in Q4_0."
+    return 4096 // 32 * 15 + 1
+
+
+exercise(
+    "35.4",
+    most_weights,
+    mistake(
+        "0 counted in each block",
+        "0 times any step is 0, so all blocks share this entry, and it counts once.",
+        "* 15 + 1",
+        "* 16",
+    ),
+    mistake(
+        "0 left out",
+        "0 is a weight like any other; it counts once.",
+        " + 1",
+        "",
+    ),
+    mistake(
+        "one block",
+        "Each block has a step of its own, and so fifteen weights of its own.",
+        "4096 // 32 * 15",
+        "15",
+    ),
+    mistake(
+        "all of them",
+        "A block of 32 weights has at most sixteen different ones.",
+        "4096 // 32 * 15 + 1",
+        "4096",
+    ),
     tolerance=0,
 )
 
