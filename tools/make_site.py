@@ -328,15 +328,17 @@ def directive(kind: str, name: str, options: list[str], body: list[str]) -> str:
 
 def module_page(chapter: Path, module: str) -> str:
     """Everything in a module's `__all__`, in the order of the chapter, each with a link to the
-    cell that it comes from.
+    cell that it comes from, if that is shown.
     """
     text = (ROOT / "llama2_nb" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     tree, lines, cell = ast.parse(text), text.splitlines(), None
     cells = {i: m[1] for i, s in enumerate(lines, 1) if (m := re.match(r"# %% \S+ #(\w+)", s))}
+    shown = {each["id"] for each in read(chapter) if "hide" not in source(each)[0]}
     full, public, entries = f"llama2_nb.{module}", [], []
     for node in tree.body:
         cell = max((i for i in cells if i <= node.lineno), default=None)
-        where = f":ref:`In the chapter <cell-{cells[cell]}>`" if cell else ""
+        linked = cell is not None and cells[cell] in shown
+        where = f":ref:`In the chapter <cell-{cells[cell]}>`" if linked else ""
         if isinstance(node, ast.FunctionDef):
             entries.append((node.name, "function", [], [where]))
         elif isinstance(node, ast.ClassDef):
